@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Incremental update of Internet checksums, RFC 1624 equation 3:
+ * HC' = ~(~HC + ~m + m'). Words that do not change are skipped (erratum 4782), so
+ * that a translation to the same address leaves the checksum as it is. A checksum
+ * that was wrong stays wrong by as much. All words in network byte order.
+ */
+#ifndef VXLAN_CSUM_H
+#define VXLAN_CSUM_H
+
+#include "abi.h"
+
+static __always_inline __u32 csum_begin(__sum16 check)
+{
+	return (__u16)~check;
+}
+
+static __always_inline __u32 csum_replace16(__u32 sum, __u16 from, __u16 to)
+{
+	if (from != to)
+		sum += (__u16)~from + (__u32)to;
+	return sum;
+}
+
+/* `words` 16-bit words, at any alignment. */
+static __always_inline __u32 csum_replace(__u32 sum, const void *from, const void *to, int words)
+{
+	for (int i = 0; i < words; i++) {
+		__u16 old, new;
+
+		__builtin_memcpy(&old, from + 2 * i, 2);
+		__builtin_memcpy(&new, to + 2 * i, 2);
+		sum = csum_replace16(sum, old, new);
+	}
+	return sum;
+}
+
+static __always_inline __sum16 csum_end(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (__sum16)~sum;
+}
+
+#endif

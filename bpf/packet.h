@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the stages know about the packet at hand, and how they reach its bytes.
+ *
+ * Offsets count from the start of the outer frame. A stage gets a pointer to a
+ * header by header_at(), which is NULL when the bytes are not there, and returns
+ * CONTINUE or the packet's verdict.
+ */
+#ifndef VXLAN_PACKET_H
+#define VXLAN_PACKET_H
+
+#include "abi.h"
+
+#define CONTINUE -1
+
+/* Headers further in than this are not looked at; far beyond what real packets have. */
+#define MAX_HEADER_OFFSET 1023
+
+#define MAX_VLAN_TAGS	    2
+#define MAX_IPV6_EXTENSIONS 8
+#define VXLAN_HEADER_LEN    8
+#define ETHERTYPE_IPV4	    0x0800
+#define ETHERTYPE_IPV6	    0x86dd
+#define ETHERTYPE_8021Q	    0x8100
+#define ETHERTYPE_8021AD    0x88a8
+#define ETHERTYPE_SPLIT	    0x10000 /* none: see skip_vlan_tags() */
+#define IPV4_DF		    0x4000
+#define IPV4_MF		    0x2000
+#define IPV4_OFFSET_MASK    0x1fff
+#define IPV6_OFFSET_MASK    0xfff8
+#define IPV6_MF		    0x0001
+
+/* What follows the ethertype of a tagged frame (IEEE 802.1Q). */
+struct vlan_tag {
+	__be16 tci;
+	__be16 ethertype;
+};
+
+/* Fragment header (RFC 8200 section 4.5). */
+struct frag_hdr {
+	__u8 nexthdr;
+	__u8 reserved;
+	__be16 frag_off;
+	__be32 identification;
+};
+
+enum fragment {
+	FRAGMENT_NONE,
+	FRAGMENT_FIRST,
+	FRAGMENT_LATER,
+};
+
+struct packet {
+	__u32 frame_len; /* of the outer frame, all buffers */
+	__u32 inner_off; /* inner Ethernet header */
+	__u32 inner_end; /* by the outer UDP length, never outer padding */
+	__u32 vni;
+	__u32 l3_off; /* inner IP header */
+	__u32 l4_off; /* inner transport header, if has_ports */
+	__u32 ip_len; /* inner IPv4 total length, as the header says */
+	__u32 fragment_id;
+	__u32 notes; /* bitmap of enum note and PACKET_* */
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 family;	/* 4, 6, or 0: not IP */
+	__u8 protocol;	/* IPPROTO_*, behind extension headers */
+	__u8 fragment;	/* enum fragment */
+	__u8 has_ports; /* whole TCP or UDP header is there */
+	__u8 tagged;	/* first inner tag is 802.1Q */
+	__u8 split;	/* an inner header is there, but not in the first buffer */
+	__u8 reserved[2];
+	__u8 source[16]; /* IPv4 in the first four bytes */
+	__u8 destination[16];
+};
+
+/* Further bits of packet.notes, behind those of enum note. */
+#define PACKET_NAT_APPLIED (1u << 30)
+#define PACKET_DF_CLEARED  (1u << 31)
+
+/* Pointer to `size` bytes at `off`, or NULL if the first buffer does not hold them. */
+static __always_inline void *header_at(struct xdp_md *ctx, __u32 off, __u32 size)
+{
+	void *data = (void *)(long)ctx->data;
+	void *data_end = (void *)(long)ctx->data_end;
+	void *header;
+
+	barrier_var(off); /* the register that is checked must be the one that is used */
+	if (off > MAX_HEADER_OFFSET)
+		return NULL;
+	header = data + off;
+	if (header + size > data_end)
+		return NULL;
+	return header;
+}
+
+struct ipv6_walk {
+	__u32 off; /* in: first byte behind the fixed header; out: transport header */
+	__u32 end; /* bytes of the packet end here */
+	__u32 fragment_id;
+	__u8 next;     /* in and out: protocol number of what stands at off */
+	__u8 fragment; /* out: enum fragment */
+	__u8 split;    /* out: the chain goes on, but not in the first buffer */
+	__u8 reserved[1];
+};
+
+/*
+ * Walks IPv6 extension headers (RFC 8200 section 4): hop-by-hop, routing,
+ * destination options, fragment. AH and ESP count as transport. Returns 0, or -1
+ * when the chain can't be followed to its end. A function of its own, so that the
+ * verifier proves it once.
+ */
+__noinline int ipv6_skip_extensions(struct xdp_md *ctx, struct ipv6_walk *walk)
+{
+	if (!walk)
+		return -1;
+	/* Once more than there may be, to see what follows the last one. */
+	for (int i = 0; i <= MAX_IPV6_EXTENSIONS; i++) {
+		__u8 next = walk->next;
+		__u32 off = walk->off;
+		struct ipv6_opt_hdr *option;
+
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
+		    next != IPPROTO_FRAGMENT)
+			return 0;
+		option = header_at(ctx, off, 8);
+		if (!option) {
+			walk->split = off <= MAX_HEADER_OFFSET && off + 8 <= walk->end;
+			return -1;
+		}
+		if (off + 8 > walk->end)
+			return -1;
+		walk->next = option->nexthdr;
+		if (next == IPPROTO_FRAGMENT) {
+			struct frag_hdr *fragment = (void *)option;
+			__u16 offset = bpf_ntohs(fragment->frag_off);
+
+			walk->off = off + 8;
+			walk->fragment_id = fragment->identification;
+			if (offset & IPV6_OFFSET_MASK) {
+				walk->fragment = FRAGMENT_LATER;
+				return 0;
+			}
+			if (offset & IPV6_MF)
+				walk->fragment = FRAGMENT_FIRST;
+		} else {
+			walk->off = off + (option->hdrlen + 1) * 8;
+		}
+	}
+	return -1;
+}
+
+/*
+ * Skips up to two VLAN tags behind the Ethernet header at `off`. Returns the
+ * ethertype (host order) behind them, its payload's offset in *l3_off; 0 when the
+ * frame ends before it, ETHERTYPE_SPLIT when only its first buffer does.
+ */
+static __always_inline __u32 skip_vlan_tags(struct xdp_md *ctx, __u32 off, __u32 end, __u32 *l3_off)
+{
+	struct ethhdr *eth = header_at(ctx, off, sizeof(*eth));
+	__u32 ethertype;
+
+	if (!eth)
+		return 0;
+	ethertype = bpf_ntohs(eth->h_proto);
+	off += sizeof(*eth);
+	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
+		struct vlan_tag *tag;
+
+		if (ethertype != ETHERTYPE_8021Q && ethertype != ETHERTYPE_8021AD)
+			break;
+		tag = header_at(ctx, off, sizeof(*tag));
+		if (off + sizeof(*tag) > end)
+			return 0;
+		if (!tag)
+			return ETHERTYPE_SPLIT;
+		ethertype = bpf_ntohs(tag->ethertype);
+		off += sizeof(*tag);
+	}
+	*l3_off = off;
+	return ethertype;
+}
+
+#endif
