@@ -71,16 +71,6 @@ choice! {
 }
 
 choice! {
-    /// Which frames get a new link layer.
-    RewriteL2, allowed "nat or all" {
-        /// Those that NAT translated.
-        Nat = "nat",
-        /// All.
-        All = "all",
-    }
-}
-
-choice! {
     /// How the XDP program is attached.
     XdpMode, allowed "auto, native or generic" {
         /// Native where the driver can, else generic.
@@ -100,7 +90,6 @@ mod tests {
     fn words_are_read_in_any_case_and_printed_in_lower_case() {
         assert_eq!(AllowlistMatch::parse("BOTH"), Ok(AllowlistMatch::Both));
         assert_eq!(XdpMode::parse("native").unwrap().to_string(), "native");
-        assert!(RewriteL2::parse("none").is_err());
         assert!(VniMismatch::parse("").is_err());
     }
 
@@ -115,7 +104,6 @@ mod tests {
         check(VniMismatch::ALLOWED, VniMismatch::ALL.iter().map(|c| c.as_str()));
         check(AllowlistMatch::ALLOWED, AllowlistMatch::ALL.iter().map(|c| c.as_str()));
         check(Disposition::ALLOWED, Disposition::ALL.iter().map(|c| c.as_str()));
-        check(RewriteL2::ALLOWED, RewriteL2::ALL.iter().map(|c| c.as_str()));
         check(XdpMode::ALLOWED, XdpMode::ALL.iter().map(|c| c.as_str()));
     }
 }

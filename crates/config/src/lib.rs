@@ -41,7 +41,7 @@ mod vni;
 
 pub use allowlist::{Allowlist, MAX_ALLOWLIST_ENTRIES, parse_entry};
 pub use args::{args, command, positional};
-pub use choice::{AllowlistMatch, Disposition, RewriteL2, VniMismatch, XdpMode};
+pub use choice::{AllowlistMatch, Disposition, VniMismatch, XdpMode};
 pub use cpu::CpuAffinity;
 pub use env_example::env_example;
 pub use error::{ConfigError, EXIT_STATUS, Warning};

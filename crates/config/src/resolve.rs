@@ -111,7 +111,7 @@ impl Values {
 impl Settings {
     /// The settings that a command line, the environment and the `.env` file give together.
     /// `matches` are those of a command built with [`command`](crate::command) or
-    /// [`args`](crate::args).
+    /// [`args`](crate::args()).
     ///
     /// # Errors
     /// A value that isn't allowed, settings that don't fit together, or a `.env` file that can't

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::choice::{AllowlistMatch, Disposition, RewriteL2, VniMismatch, XdpMode};
+use crate::choice::{AllowlistMatch, Disposition, VniMismatch, XdpMode};
 use crate::cpu::CpuAffinity;
 use crate::error::ConfigError;
 use crate::nat::parse_target_address;
@@ -215,12 +215,6 @@ settings! {
             parse: required(|text| number(text, 0, u16::MAX.into())), allowed: "0 to 65535",
             help: "IPv4 packets whose total length in bytes is greater lose their DF bit. 65535 \
                    never clears it.",
-        }
-        RewriteL2, rewrite_l2: RewriteL2 {
-            name: "REWRITE_L2", short: None, value: "WHICH", default: Some("nat"),
-            parse: required(RewriteL2::parse), allowed: RewriteL2::ALLOWED,
-            help: "Which frames get the MAC addresses of the egress interface and the next hop: \
-                   the translated ones, or all.",
         }
         RingBufferSize, ring_buffer_size: RingSize {
             name: "RING_BUFFER_SIZE", short: None, value: "SIZE", default: Some("16M"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 use clap::Command;
 
 use super::*;
-use crate::{CpuAffinity, Disposition, RewriteL2, VniMismatch, WorkerThreads, XdpMode};
+use crate::{CpuAffinity, Disposition, VniMismatch, WorkerThreads, XdpMode};
 
 /// A `.env` file that is removed with the value.
 struct TempFile(PathBuf);
@@ -62,7 +62,6 @@ fn defaults() {
     assert_eq!(settings.non_ip, Disposition::Drop);
     assert_eq!(settings.truncated, Disposition::Forward);
     assert_eq!(settings.df_clear_threshold, 1400);
-    assert_eq!(settings.rewrite_l2, RewriteL2::Nat);
     assert_eq!(settings.xdp_mode, XdpMode::Auto);
     assert_eq!(settings.worker_threads, WorkerThreads::Auto);
     assert_eq!(settings.ring_buffer_size.bytes(), 16 * 1024 * 1024);
@@ -144,7 +143,6 @@ fn every_key_refuses_a_bad_value_in_full() {
         ("NAT_RULES_FILE", "\0"),
         ("UNMATCHED", "nat"),
         ("DF_CLEAR_THRESHOLD", "65536"),
-        ("REWRITE_L2", "none"),
         ("RING_BUFFER_SIZE", "20M"),
         ("WORKER_THREADS", "65"),
         ("BATCH_SIZE", "0"),
