@@ -3,14 +3,17 @@
 //! A lock is `flock(2)` on a directory beside the pins: it is where the pins are, whatever the
 //! mount or network namespace of the process, and the kernel lets go of it when the holder dies.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 
 use crate::Pins;
 
@@ -43,11 +46,19 @@ pub struct Lock {
 
 fn open(pins: &Pins, role: Role) -> Result<File> {
     let path = role.directory(pins);
-    if !path.exists() {
-        fs::create_dir(&path)
-            .or_else(|error| if path.exists() { Ok(()) } else { Err(error) })
-            .with_context(|| format!("creating {}", path.display()))?;
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("creating {}", path.display()));
+        }
+        _ => {}
     }
+    // Anybody may create files in /sys/fs/bpf, and who owns a lock could keep us out for ever.
+    let owner = fs::symlink_metadata(&path).with_context(|| path.display().to_string())?.uid();
+    ensure!(
+        owner == geteuid().as_raw(),
+        "{} belongs to user {owner}, not to this one: remove it, or choose another PIN_DIR",
+        path.display()
+    );
     File::open(&path).with_context(|| format!("opening {}", path.display()))
 }
 

@@ -176,7 +176,7 @@ impl Pins {
         };
         bail!(
             "the pins under {} are of {found}, this program knows version {ABI_VERSION}: stop that \
-             pipeline with its own vxlan-loader (SIGTERM), or clear its pins with: rm {}/vxlan_*",
+             pipeline with its own vxlan-loader (SIGTERM), or clear its pins with: rm -r {}/vxlan_*",
             self.directory.display(),
             self.directory.display()
         )

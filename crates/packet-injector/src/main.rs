@@ -43,9 +43,9 @@ fn command() -> Command {
     .arg(config::positional(Key::TargetInterface))
     .arg(config::positional(Key::WorkerThreads))
     .arg(
-        Arg::new("statistics")
+        Arg::new("stats")
             .short('s')
-            .long("statistics")
+            .long("stats")
             .action(ArgAction::SetTrue)
             .help("Print a line of rates and totals every STATS_INTERVAL"),
     )
@@ -84,7 +84,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
     }
     injector::run(&injector::Options {
         settings,
-        statistics: matches.get_flag("statistics"),
+        statistics: matches.get_flag("stats"),
         verbose: matches.get_flag("verbose"),
     })
 }
