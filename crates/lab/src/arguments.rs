@@ -13,6 +13,11 @@ pub(crate) fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(generate())
         .subcommand(replay())
+        .subcommand(demo())
+}
+
+fn demo() -> Command {
+    Command::new("demo").about("Show the pipeline at work in network namespaces (needs root)")
 }
 
 fn generate() -> Command {

@@ -23,6 +23,7 @@ mod bpf;
 mod capture;
 mod counters;
 mod delays;
+pub mod demo;
 mod fast;
 mod generate;
 mod lab;

@@ -33,6 +33,10 @@ fn run(matches: &ArgMatches) -> Result<()> {
     match matches.subcommand() {
         Some(("generate", matches)) => generate(matches, &stop),
         Some(("replay", matches)) => replay(matches, &stop),
+        Some(("demo", _)) => {
+            ensure!(lab::demo::run()?, "the demo failed");
+            Ok(())
+        }
         _ => unreachable!("clap asks for a subcommand"),
     }
 }

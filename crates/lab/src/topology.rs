@@ -85,6 +85,8 @@ fn configure(lab: &Lab, port: Port) -> Result<()> {
     ))?;
     run(format!("ip addr add {}/24 dev {name}", port.ipv4))?;
     run(format!("ip addr add {}/64 dev {name} nodad", port.ipv6))?;
+    // Without one the kernel asks no IPv6 neighbour; addr_gen_mode 1 makes none by itself.
+    run(format!("ip addr add fe80::{}/64 dev {name} nodad", port.index))?;
     run(format!("ip link set dev {name} up"))
 }
 
