@@ -22,11 +22,23 @@ static __always_inline void *inner_header_at(struct xdp_md *ctx, struct packet *
 	return header;
 }
 
-/* The verdict on a frame that can't be read as IP: it is not IP, or badly broken IP. */
-static __always_inline int not_readable(struct packet *pkt, int verdict)
+/* The verdict on a frame that is not IP. */
+static __always_inline int not_ip(struct packet *pkt)
 {
 	pkt->family = 0;
-	return config.non_ip_forward ? CONTINUE : verdict;
+	return config.non_ip_forward ? CONTINUE : VERDICT_NON_IP;
+}
+
+/*
+ * The verdict on badly broken IP: it goes the way of frames that are not IP, but
+ * not past an allowlist, which its addresses might not be on.
+ */
+static __always_inline int malformed(struct packet *pkt)
+{
+	pkt->family = 0;
+	if (config.non_ip_forward && !config.allowlist_enabled)
+		return CONTINUE;
+	return VERDICT_INNER_MALFORMED;
 }
 
 /* Reads the ports when the whole TCP or UDP header is there; `end` is the IP packet's. */
@@ -53,12 +65,12 @@ static __always_inline int parse_inner_ipv4(struct xdp_md *ctx, struct packet *p
 	__u32 fragment;
 
 	if (!ip || ip->version != 4 || ip->ihl < 5)
-		return not_readable(pkt, VERDICT_INNER_MALFORMED);
+		return malformed(pkt);
 	pkt->ip_len = bpf_ntohs(ip->tot_len);
 	if (!pkt->ip_len)
 		return VERDICT_ZERO_LENGTH;
 	if (pkt->ip_len < ip->ihl * 4)
-		return not_readable(pkt, VERDICT_INNER_MALFORMED);
+		return malformed(pkt);
 	pkt->family = 4;
 	pkt->protocol = ip->protocol;
 	pkt->l4_off = pkt->l3_off + ip->ihl * 4;
@@ -80,7 +92,7 @@ static __always_inline int parse_inner_ipv6(struct xdp_md *ctx, struct packet *p
 	__u32 payload_length;
 
 	if (!ip || ip->version != 6)
-		return not_readable(pkt, VERDICT_INNER_MALFORMED);
+		return malformed(pkt);
 	payload_length = bpf_ntohs(ip->payload_len);
 	if (!payload_length && ip->nexthdr != IPPROTO_NONE)
 		return VERDICT_ZERO_LENGTH;
@@ -128,7 +140,7 @@ __noinline int parse_inner(struct xdp_md *ctx, struct packet *pkt)
 	else if (ethertype == ETHERTYPE_SPLIT)
 		return VERDICT_HEADERS_NOT_LINEAR;
 	else
-		return not_readable(pkt, VERDICT_NON_IP);
+		return not_ip(pkt);
 	if (pkt->split)
 		return VERDICT_HEADERS_NOT_LINEAR;
 	if (verdict != CONTINUE || !pkt->family)

@@ -64,6 +64,18 @@ fn unreadable() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
+fn c5_what_can_not_be_read_does_not_pass_an_allowlist() {
+    let cases = unreadable().into_iter().map(|(name, frame)| dropped(name, frame, InnerMalformed));
+    with_rig(
+        |config| {
+            config.non_ip_forward = 1;
+            config.allowlist_enabled = 1;
+        },
+        |rig| check(rig, cases.collect()),
+    );
+}
+
+#[test]
 fn c2_and_c5_not_ip_is_dropped() {
     let mut cases = Vec::new();
     cases.extend(not_ip().into_iter().map(|(name, frame)| dropped(name, frame, NonIp)));

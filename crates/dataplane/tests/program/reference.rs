@@ -186,6 +186,9 @@ impl Reference {
         judgement.ip = match ip {
             Ok(ip) => Some(ip),
             Err(Verdict::ZeroLength) => return Err(Verdict::ZeroLength),
+            Err(Verdict::InnerMalformed) if self.world.allowlist => {
+                return Err(Verdict::InnerMalformed);
+            }
             Err(_) if self.world.non_ip_forward => None,
             Err(verdict) => return Err(verdict),
         };
