@@ -275,11 +275,10 @@ struct injector_state {
 	 */
 	__u64 position[2];
 	__u64 released[2];
-	__u64 resent;	 /* records sent again after an injector died */
-	__u64 discarded; /* records that the kernel side took back */
+	__u64 resent;	/* records sent again because an injector died before releasing them */
+	__u64 in_doubt; /* of these: it died while sending them, so they left once or twice */
 	__u32 pid;
-	__u32 workers;
-	__u64 reserved[1];
+	__u32 reserved;
 };
 
 /* An entry of worker_map: the counters of one worker, over all injectors that ever ran. */
@@ -288,8 +287,9 @@ struct worker_stats {
 	__u64 sent_bytes; /* of these */
 	__u64 calls;	  /* of sendmmsg */
 	__u64 retries;	  /* calls repeated after ENOBUFS or EAGAIN */
+	__u64 in_flight;  /* frames given to the kernel and not yet counted as sent or failed */
 	__u64 failed[SEND_FAILURE_MAX];
-	__u64 reserved[6]; /* whole cache lines */
+	__u64 reserved[5]; /* whole cache lines */
 };
 
 _Static_assert(sizeof(struct nat_key) == 32, "nat_key has no hidden padding");

@@ -15,7 +15,8 @@ pub fn closes(stats: &serde_json::Value) -> Result<()> {
     ensure!(sum_of("send_failed_by_reason") == term("send_failed"), "{stats:#}");
     let kernel = term("passed") + term("dropped") + term("redirected") + term("queued");
     ensure!(term("total") == kernel, "total is not what became of it: {stats:#}");
-    let injector = term("sent") + term("send_failed") + term("held") + term("in_ring");
+    let injector =
+        term("sent") + term("send_failed") + term("in_doubt") + term("held") + term("in_ring");
     ensure!(term("queued") + term("resent") == injector, "the queue does not add up: {stats:#}");
     ensure!(stats["unaccounted"] == 0, "{stats:#}");
     Ok(())

@@ -63,8 +63,11 @@ pub struct Snapshot {
     pub held: u64,
     /// Records in the ring, not sent yet.
     pub in_ring: u64,
-    /// Records counted twice as sent or failed because an injector died before releasing them.
+    /// Records sent again because an injector died before releasing them: they may have left twice.
     pub resent: u64,
+    /// Of these, the ones that it was sending when it died: neither sent nor failed, as far as is
+    /// known.
+    pub in_doubt: u64,
     /// Packets that no term accounts for: 0 whenever traffic is at rest.
     pub unaccounted: i64,
     /// Packets at each stage of the program.
@@ -103,7 +106,8 @@ impl Ledger {
         let counters = Counters::read(&self.stats)?;
         let workers = self.workers()?;
         let state: injector_state = read_entry(&self.injector, 0)?;
-        Ok(Snapshot::new(&counters, workers, &state, self.ring.fill()))
+        let released = released_before(&state, self.ring.consumer_position());
+        Ok(Snapshot::new(&counters, workers, &state, released, self.ring.fill()))
     }
 
     fn workers(&self) -> Result<Vec<Worker>> {
@@ -124,6 +128,13 @@ impl Ledger {
     }
 }
 
+/// Records released up to the ring's consumer position: the injector notes them for two positions,
+/// of which one is the ring's; under traffic it may move on while we look.
+fn released_before(state: &injector_state, position: u64) -> u64 {
+    let slot = usize::from(state.position[0] != position);
+    state.released[slot]
+}
+
 fn read_entry<T: plain::Plain>(map: &MapHandle, index: u32) -> Result<T> {
     map.lookup(&index.to_ne_bytes(), MapFlags::ANY)
         .with_context(|| format!("reading {}", map.name().to_string_lossy()))?
@@ -132,7 +143,13 @@ fn read_entry<T: plain::Plain>(map: &MapHandle, index: u32) -> Result<T> {
 }
 
 impl Snapshot {
-    fn new(counters: &Counters, workers: Vec<Worker>, state: &injector_state, ring: Fill) -> Self {
+    fn new(
+        counters: &Counters,
+        workers: Vec<Worker>,
+        state: &injector_state,
+        released: u64,
+        ring: Fill,
+    ) -> Self {
         let of_class = |wanted: fn(VerdictClass) -> bool| -> u64 {
             let verdicts = Verdict::ALL.into_iter().filter(|v| wanted(v.class()));
             verdicts.map(|v| counters.verdict(v)).sum()
@@ -157,8 +174,9 @@ impl Snapshot {
             send_failed: send_failed_by_reason.values().sum(),
             send_failed_by_reason,
             held: 0, // a frame leaves the ring only once it has been sent
-            in_ring: ring.records,
+            in_ring: 0,
             resent: state.resent,
+            in_doubt: state.in_doubt,
             unaccounted: 0,
             stages: Stage::ALL.into_iter().map(|s| (s.name(), counters.stage(s))).collect(),
             notes: Note::ALL.into_iter().map(|n| (n.name(), counters.note(n))).collect(),
@@ -167,8 +185,15 @@ impl Snapshot {
             injector_pid: state.pid,
             workers,
         };
+        snapshot.in_ring =
+            ring.records.saturating_sub(snapshot.finished().saturating_sub(released));
         snapshot.unaccounted = snapshot.kernel_side().abs() + snapshot.injector_side().abs();
         snapshot
+    }
+
+    /// Records that were sent or refused for good; until they are released they are in the ring.
+    fn finished(&self) -> u64 {
+        (self.sent + self.send_failed + self.in_doubt).saturating_sub(self.resent)
     }
 
     /// `total - (passed + dropped + redirected + queued)`.
@@ -177,10 +202,9 @@ impl Snapshot {
         self.total.wrapping_sub(accounted) as i64
     }
 
-    /// `queued - (sent + send_failed - resent + held + in_ring)`.
+    /// `queued + resent - (sent + send_failed + in_doubt + held + in_ring)`.
     fn injector_side(&self) -> i64 {
-        let accounted =
-            (self.sent + self.send_failed + self.held + self.in_ring).wrapping_sub(self.resent);
-        self.queued.wrapping_sub(accounted) as i64
+        let accounted = self.sent + self.send_failed + self.in_doubt + self.held + self.in_ring;
+        (self.queued + self.resent).wrapping_sub(accounted) as i64
     }
 }

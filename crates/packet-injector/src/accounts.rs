@@ -75,8 +75,9 @@ impl Accounts {
     }
 
     /// Goes on where the last injector stopped. Records that it had sent but not released are sent
-    /// again, and counted as `resent`.
-    pub fn take_over(&self, ring: &Ring, workers: usize) -> Result<TakeOver> {
+    /// again, and counted as `resent`. So are those that it was sending when it died: whether they
+    /// left nobody knows, they are `in_doubt`.
+    pub fn take_over(&self, ring: &Ring) -> Result<TakeOver> {
         let position = ring.consumer_position();
         let slot = (0..2)
             .find(|slot| self.state.u64_at(0, Self::position(*slot)).load(Acquire) == position)
@@ -84,11 +85,21 @@ impl Accounts {
         let released = self.state.u64_at(0, Self::released(slot)).load(Acquire);
         let finished: u64 = self.totals().iter().map(Totals::finished).sum();
         let resent = self.state.u64_at(0, offset_of!(injector_state, resent));
-        let again = finished.saturating_sub(resent.load(Relaxed)).saturating_sub(released);
+        let in_doubt = self.state.u64_at(0, offset_of!(injector_state, in_doubt));
+        let before = finished + in_doubt.load(Relaxed) - resent.load(Relaxed);
+        let in_flight = self.take_in_flight();
+        let again = before.saturating_sub(released) + in_flight;
+        in_doubt.fetch_add(in_flight, Relaxed);
         resent.fetch_add(again, Relaxed);
         self.state.u32_at(0, offset_of!(injector_state, pid)).store(std::process::id(), Relaxed);
-        self.state.u32_at(0, offset_of!(injector_state, workers)).store(workers as u32, Relaxed);
         Ok(TakeOver { released, resent: again })
+    }
+
+    /// What a dead injector was sending.
+    fn take_in_flight(&self) -> u64 {
+        let workers = 0..MAX_WORKERS as usize;
+        let field = offset_of!(worker_stats, in_flight);
+        workers.map(|worker| self.workers.u64_at(worker, field).swap(0, Relaxed)).sum()
     }
 
     /// Notes that `released` records stand before `position`. To be called before the position is
@@ -129,6 +140,12 @@ pub struct WorkerAccount<'a> {
 }
 
 impl WorkerAccount<'_> {
+    /// `frames` frames go to the kernel now; to be set to 0 when all of them are counted.
+    pub fn set_in_flight(&self, frames: u64) {
+        let field = offset_of!(worker_stats, in_flight);
+        self.workers.u64_at(self.index, field).store(frames, Relaxed);
+    }
+
     /// The kernel took `frames` frames of `bytes` bytes in one call.
     pub fn add_sent(&self, frames: u64, bytes: u64) {
         self.add(offset_of!(worker_stats, sent), frames);

@@ -95,7 +95,7 @@ impl Injector {
     fn run(&self, senders: Vec<RawSender>, options: &Options, pins: &Pins) -> Result<()> {
         let workers = senders.len();
         let before = self.accounts.totals();
-        let found = self.accounts.take_over(&self.ring, workers)?;
+        let found = self.accounts.take_over(&self.ring)?;
         let releaser = Releaser::new(&self.ring, &self.accounts, found.released);
         let reader = Reader::new(&self.ring, &self.map, &self.stop);
         let start = Instant::now();

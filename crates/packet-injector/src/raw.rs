@@ -67,6 +67,7 @@ impl RawSender {
         let mut next = 0;
         let mut patience = Patience::new(self.retry);
         while next < frames.len() {
+            account.set_in_flight((frames.len() - next) as u64);
             match self.send_some(next, frames.len()) {
                 Ok(count) => {
                     let bytes = frames[next..next + count].iter().map(|f| f.iov_len as u64).sum();
@@ -83,6 +84,7 @@ impl RawSender {
                 }
             }
         }
+        account.set_in_flight(0);
     }
 
     /// One call; returns how many frames from `from` on the kernel took, at least one.

@@ -109,6 +109,7 @@ pub fn final_counters(snapshot: &Snapshot) -> String {
         add(failed, failure.name(), failure.description());
     }
     add(snapshot.resent, "resent", "frames sent again after an injector died");
+    add(snapshot.in_doubt, "in_doubt", "of these, perhaps sent only once");
     add(snapshot.in_ring, "in_ring", "frames never sent");
     text + &format!("{:>14} unaccounted", snapshot.unaccounted)
 }
@@ -135,6 +136,7 @@ mod tests {
             held: 0,
             in_ring: 0,
             resent: 0,
+            in_doubt: 0,
             unaccounted: 0,
             stages: BTreeMap::from([("vxlan", total), ("forwarded", 0), ("bytes", total * 125)]),
             notes: BTreeMap::new(),

@@ -101,6 +101,7 @@ fn injector_rows(panel: &mut Panel, snapshot: &Snapshot) {
     }
     panel.row("In ring", thousands(snapshot.in_ring), "waiting to be sent");
     panel.row("Resent", thousands(snapshot.resent), "sent again after an injector died");
+    panel.row("In doubt", thousands(snapshot.in_doubt), "of these: perhaps sent only once");
     let note = match snapshot.unaccounted {
         0 => "the sums close",
         _ => "in flight while the counters were read, if traffic flows",
@@ -170,6 +171,7 @@ mod tests {
             held: 0,
             in_ring: 5,
             resent: 0,
+            in_doubt: 0,
             unaccounted: 0,
             stages: BTreeMap::from([("total", 1_234_567), ("bytes", 9_999_999)]),
             notes: BTreeMap::from([("truncated_forwarded", 12), ("fragments_forwarded", 0)]),

@@ -35,6 +35,7 @@ fn every_term_is_there_and_the_sums_close() {
         "held",
         "in_ring",
         "resent",
+        "in_doubt",
         "unaccounted",
         "stages",
         "notes",
