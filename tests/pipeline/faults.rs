@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::{EGRESS, Lab, Pipeline, Programs};
+use nix::sys::signal::Signal;
 
 /// Runs a program in the pipeline namespace until it ends; returns status and what it said.
 fn run(lab: &Lab, name: &str, arguments: &[&str]) -> Result<(i32, String)> {
@@ -62,6 +63,21 @@ fn a_second_loader_is_told_of_the_live_pipeline() -> Result<()> {
     let said = run(&lab, "vxlan-loader", &["-i", "ens5", "-t", "ens6"])?;
     expect(said, 1, &[&loader, "PIN_DIR"])?;
     ensure!(pipeline.stats()?["unaccounted"] == 0);
+    pipeline.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_takeover_does_not_move_the_egress_away_from_a_live_injector() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut pipeline = Pipeline::start(&lab, &[], &[])?;
+    lab.run(EGRESS.namespace, &["ip", "link", "add", "ens7", "type", "veth"])?;
+    lab.run(EGRESS.namespace, &["ip", "link", "set", "dev", "ens7", "up"])?;
+    pipeline.loader.signal(Signal::SIGKILL)?;
+    pipeline.loader.wait(Duration::from_secs(10))?;
+    let said = run(&lab, "vxlan-loader", &["-i", "ens5", "-t", "ens7"])?;
+    expect(said, 1, &["packet-injector", "TARGET_INTERFACE", "ens7"])?;
+    pipeline.restart_loader(&[])?;
     pipeline.stop()?;
     Ok(())
 }

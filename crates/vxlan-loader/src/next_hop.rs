@@ -226,7 +226,7 @@ fn describe(
         }
         Status::Resolved(_) => report.event(resolved_text(target, new)),
         Status::Silent | Status::Unreachable(_) => warnings.push(format!(
-            "packets to {target} are dropped (next_hop_unresolved): {}",
+            "no way to the NAT target {target}, packets for it are dropped (next_hop_unresolved): {}",
             problem_text(target, new, &egress.name)
         )),
     }

@@ -73,6 +73,9 @@ pub fn start(input: &Input, signals: &Signals, report: Report) -> Result<Attache
     let pins = Pins::new(&settings.pin_dir);
     let traces = Traces::claim(pins.clone())?;
     let running = find_running(&traces, &pins, &mut netlink, &ingress, settings.xdp_mode)?;
+    if running.is_some() {
+        xdp::refuse_other_egress(&pins, &egress)?;
+    }
     signals.check()?;
     let pipeline =
         Pipeline::load(program_config(settings), settings.ring_buffer_size.bytes(), &pins)?;

@@ -6,6 +6,8 @@ use std::io;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use config::XdpMode;
 use dataplane::attach::{self, Attached, Mode};
+use dataplane::interfaces::{self, InterfaceRole};
+use dataplane::lock::{self, Role};
 use dataplane::pipeline::Pipeline;
 use dataplane::{MapName, Pins};
 use libbpf_rs::query::LinkTypeInfo;
@@ -106,6 +108,23 @@ fn check_mode(running: Mode, wanted: XdpMode, ingress: &Interface) -> Result<()>
          change while it runs, stop it first or set XDP_MODE=auto",
         ingress.name,
         running.as_str()
+    );
+    Ok(())
+}
+
+/// Refuses another egress interface while an injector sends out of the old one.
+///
+/// # Errors
+/// An injector runs, and `egress` is not the interface that the running pipeline has.
+pub fn refuse_other_egress(pins: &Pins, egress: &Interface) -> Result<()> {
+    let now = interfaces::get(&pins.open(MapName::INTERFACES)?, InterfaceRole::Egress)?;
+    ensure!(
+        now.ifindex == egress.index || !lock::is_held(pins, Role::Injector)?,
+        "the running packet-injector sends out of the interface of index {}, and TARGET_INTERFACE \
+         is {} (index {}): stop packet-injector first",
+        now.ifindex,
+        egress.name,
+        egress.index
     );
     Ok(())
 }
