@@ -38,7 +38,8 @@ test: prepare-test ## all tests (as root)
 	$(MAKE) test-unit test-integration
 
 test-unit: ## tests that touch no interface
-	$(CARGO) test --workspace --lib --bins --doc
+	$(CARGO) test --workspace --lib --bins
+	$(CARGO) test --workspace --doc
 
 test-integration: ## tests of the BPF program and of the processes, in network namespaces (as root)
 	$(CARGO) build --workspace --bins
