@@ -79,7 +79,7 @@ static __always_inline int parse_vxlan(struct xdp_md *ctx, struct packet *pkt,
 		return VERDICT_OUTER_FRAGMENT;
 	if (outer->no_length)
 		return VERDICT_ZERO_LENGTH;
-	if (outer->end > pkt->frame_len || udp_length < sizeof(struct udphdr) ||
+	if (!frame_reaches(ctx, outer->end) || udp_length < sizeof(struct udphdr) ||
 	    outer->udp_off + udp_length > outer->end)
 		return VERDICT_OUTER_LENGTH;
 	if (udp_length < sizeof(struct udphdr) + VXLAN_HEADER_LEN)

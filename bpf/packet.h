@@ -51,7 +51,6 @@ enum fragment {
 };
 
 struct packet {
-	__u32 frame_len; /* of the outer frame, all buffers */
 	__u32 inner_off; /* inner Ethernet header */
 	__u32 inner_end; /* by the outer UDP length, never outer padding */
 	__u32 vni;
@@ -91,6 +90,12 @@ static __always_inline void *header_at(struct xdp_md *ctx, __u32 off, __u32 size
 	if (header + size > data_end)
 		return NULL;
 	return header;
+}
+
+/* Whether the frame, all its buffers together, has `end` bytes. The helper is for the rare case. */
+static __always_inline int frame_reaches(struct xdp_md *ctx, __u32 end)
+{
+	return end <= ctx->data_end - ctx->data || end <= bpf_xdp_get_buff_len(ctx);
 }
 
 struct ipv6_walk {

@@ -55,7 +55,6 @@ static __always_inline int process(struct xdp_md *ctx, struct packet *pkt)
 
 	if (!egress || !control)
 		return VERDICT_INTERNAL; /* an array has all its entries; the verifier asks */
-	pkt->frame_len = bpf_xdp_get_buff_len(ctx);
 	STAGE(parse_outer(ctx, pkt));
 	STAGE(check_vni(pkt, control));
 	count(STAGE_VXLAN, 1);
