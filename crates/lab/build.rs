@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use libbpf_cargo::SkeletonBuilder;
 
-const PROGRAMS: [&str; 2] = ["generator", "sink"];
+const PROGRAMS: [&str; 3] = ["generator", "pass", "sink"];
 const HEADERS: [&str; 1] = ["bpf/stamp.h"];
 
 fn main() -> Result<()> {

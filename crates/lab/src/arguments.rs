@@ -13,6 +13,7 @@ pub(crate) fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(generate())
         .subcommand(replay())
+        .subcommand(lab::benchmark::command())
         .subcommand(demo())
 }
 
@@ -64,7 +65,7 @@ fn generate() -> Command {
                 .value_name("ADDRESS")
                 .help("Inner source network: its lower 16 bits are the flow")
                 .value_parser(value_parser!(Ipv4Addr))
-                .default_value("10.1.0.0"),
+                .default_value("198.19.0.0"),
         )
         .arg(
             Arg::new("inner-destination")
@@ -72,7 +73,7 @@ fn generate() -> Command {
                 .value_name("ADDRESS:PORT")
                 .help("Inner destination")
                 .value_parser(value_parser!(SocketAddrV4))
-                .default_value("172.30.82.95:31765"),
+                .default_value("192.0.2.95:31765"),
         )
 }
 

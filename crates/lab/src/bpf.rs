@@ -11,6 +11,11 @@ pub(crate) mod generator {
 }
 
 #[allow(clippy::all, clippy::undocumented_unsafe_blocks, missing_docs, dead_code)]
+pub(crate) mod pass {
+    include!(concat!(env!("OUT_DIR"), "/pass.skel.rs"));
+}
+
+#[allow(clippy::all, clippy::undocumented_unsafe_blocks, missing_docs, dead_code)]
 pub(crate) mod sink {
     include!(concat!(env!("OUT_DIR"), "/sink.skel.rs"));
 }

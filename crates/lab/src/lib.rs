@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+pub mod benchmark;
 mod bpf;
 mod capture;
 mod counters;

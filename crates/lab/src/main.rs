@@ -26,6 +26,10 @@ fn main() -> ExitCode {
 }
 
 fn run(matches: &ArgMatches) -> Result<()> {
+    // Before the signals: they end a benchmark at once, and a lab leaves nothing behind.
+    if let Some(("benchmark", matches)) = matches.subcommand() {
+        return lab::benchmark::execute(matches);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;

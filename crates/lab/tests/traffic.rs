@@ -167,7 +167,7 @@ fn the_fast_generators_frames_are_well_formed() {
         let (flow, sequence) = (number % 7, number / 7);
         let stamp = Stamp::read(&frame[92..]).unwrap();
         assert_eq!((stamp.flow, stamp.sequence), (flow as u32, sequence as u64));
-        let inner = Inner::new([10, 1, 0, flow as u8], *generator.destination.ip())
+        let inner = Inner::new([198, 19, 0, flow as u8], *generator.destination.ip())
             .udp(40000, generator.destination.port())
             .payload(stamp.payload(sizes[number % 3]));
         let source_port = u16::from_be_bytes([frame[34], frame[35]]);
