@@ -12,10 +12,18 @@ pub(crate) const ENV_FILE: &str = "env-file";
 /// A command that takes these settings as flags, and `--env-file`. The binary adds arguments of
 /// its own and passes what was matched to [`Settings::from_matches`](crate::Settings).
 pub fn command(name: &'static str, about: &'static str, keys: &[Key]) -> Command {
-    Command::new(name).version(env!("CARGO_PKG_VERSION")).about(about).args(args(keys)).after_help(
-        "A setting is taken from its flag, else from the environment variable in capitals, \
-             else from the .env file, else it has its default. An empty variable counts as unset.",
-    )
+    Command::new(name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .args(args(keys))
+        .after_help(after_help(""))
+}
+
+/// The end of a command's help: where settings come from, then what the command has to add.
+pub fn after_help(more: &str) -> String {
+    let settings = "A setting is taken from its flag, else from the environment variable in capitals, else \
+         from the .env file, else it has its default. An empty variable counts as unset.";
+    format!("{settings}\n\n{more}").trim_end().to_string()
 }
 
 /// The flags of these settings, and `--env-file`, for a command that is built in another way (with

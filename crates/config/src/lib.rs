@@ -40,7 +40,7 @@ mod value;
 mod vni;
 
 pub use allowlist::{Allowlist, MAX_ALLOWLIST_ENTRIES, parse_entry};
-pub use args::{args, command, positional};
+pub use args::{after_help, args, command, positional};
 pub use choice::{AllowlistMatch, Disposition, VniMismatch, XdpMode};
 pub use cpu::CpuAffinity;
 pub use env_example::env_example;

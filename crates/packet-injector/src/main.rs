@@ -56,13 +56,13 @@ fn command() -> Command {
             .action(ArgAction::SetTrue)
             .help("Say what is set up and where each thread runs"),
     )
-    .after_help(
+    .after_help(config::after_help(
         "SIGTERM and SIGINT send what is in the ring at that moment, print the final statistics \
          and end. What comes later stays in the ring for the next injector.\n\n\
          Exit status: 0 ended by a signal or because the pipeline was removed, 1 failure, \
          2 bad configuration.\n\n\
          Example: packet-injector ens6 2 -s",
-    )
+    ))
 }
 
 fn main() -> ExitCode {

@@ -59,6 +59,10 @@ fn command() -> Command {
     config::command("vxlan-loader", ABOUT, KEYS)
         .arg(switch("verbose", 'v', "Say more: every next hop, every change"))
         .arg(switch("stats", 's', "Print a line of statistics every STATS_INTERVAL"))
+        .after_help(config::after_help(
+            "Exit status: 0 ended by a signal, 1 failure, 2 bad configuration.\n\n\
+             Example: vxlan-loader -i ens5 -t ens6 --nat-ip 192.0.2.9 --source-port 2055",
+        ))
 }
 
 fn main() -> ExitCode {
