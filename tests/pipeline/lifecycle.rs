@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::packet::{Inner, Mirror};
-use lab::{Capture, INGRESS, Lab, MIRROR, Pipeline, TAP, send_frames};
+use lab::{Capture, FastGenerator, INGRESS, Lab, MIRROR, Pipeline, TAP, send_frames};
 use nix::sys::signal::Signal;
 
 use crate::captures::{TRANSPARENT, compare};
@@ -79,8 +79,13 @@ fn a_killed_injector_loses_nothing_and_the_ledger_names_what_went_twice() -> Res
         closes(&pipeline.settle(sent)?)?;
     }
     let mut arrived: Vec<Vec<u8>> = tap.stop()?.into_iter().map(|frame| frame.bytes).collect();
+    let all = arrived.len() as u64;
     arrived.sort();
     arrived.dedup();
+    let twice = all - arrived.len() as u64;
+    let resent = pipeline.stats()?["resent"].as_u64().unwrap_or_default();
+    eprintln!("{twice} frames arrived twice, {resent} resent");
+    ensure!(twice <= resent, "{twice} frames arrived twice, but only {resent} were resent");
     let mut wanted = expected;
     wanted.sort();
     ensure!(arrived == wanted, "{} of {} frames arrived", arrived.len(), wanted.len());
@@ -123,5 +128,48 @@ fn a_clean_stop_leaves_no_trace_and_loses_nothing() -> Result<()> {
     ensure!(left.is_empty(), "pins are left: {left:?}");
     let link = lab.run(INGRESS.namespace, &["ip", "link", "show", "dev", INGRESS.name])?;
     ensure!(!link.contains("xdp"), "{link}");
+    Ok(())
+}
+
+#[test]
+fn an_injector_ends_under_load_and_leaves_the_rest_in_the_ring() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut pipeline = Pipeline::start(&lab, &TRANSPARENT, &["--worker-threads", "2"])?;
+    let generator = FastGenerator { duration: Duration::from_secs(3), ..FastGenerator::default() };
+    std::thread::scope(|scope| -> Result<()> {
+        // More than any injector can send: there is always something to read.
+        let load = scope.spawn(|| generator.run(&lab));
+        std::thread::sleep(Duration::from_millis(500));
+        pipeline.injector.signal(Signal::SIGTERM)?;
+        ensure!(pipeline.injector.wait(Duration::from_secs(2))?.success());
+        ensure!(!load.is_finished(), "the load ended before the injector");
+        load.join().expect("the generator")?;
+        Ok(())
+    })?;
+    let waiting = pipeline.stats()?;
+    ensure!(waiting["in_ring"].as_u64() > Some(0), "{waiting:#}");
+    closes(&waiting)?;
+    pipeline.restart_injector(&["--worker-threads", "2"])?;
+    closes(&pipeline.settle(0)?)?;
+    pipeline.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_stuck_egress_is_a_named_loss_and_holds_up_no_stop() -> Result<()> {
+    let lab = Lab::new()?;
+    let pipeline = Pipeline::start(&lab, &TRANSPARENT, &[])?;
+    lab.set_link_down(TAP.namespace, TAP.name)?; // ens6 has no carrier
+    let (_, packets) = numbered(0..5000);
+    send_frames(&lab, MIRROR.namespace, MIRROR.name, &packets)?;
+    let stats = pipeline.settle(5000)?;
+    closes(&stats)?;
+    ensure!(stats["send_failed"] == 5000, "{stats:#}");
+    lab.set_link_up(TAP.namespace, TAP.name)?;
+    let tap = Capture::start(&lab, TAP.namespace, TAP.name)?;
+    send_frames(&lab, MIRROR.namespace, MIRROR.name, &packets[..100])?;
+    closes(&pipeline.settle(5100)?)?;
+    ensure!(tap.wait_for(100, PATIENCE)?.len() >= 100);
+    pipeline.stop()?;
     Ok(())
 }

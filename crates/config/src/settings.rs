@@ -235,7 +235,8 @@ settings! {
             name: "TX_RETRY_MS", short: None, value: "MS", default: Some("100"),
             parse: required(retry_time), allowed: "0 to 60000",
             help: "Milliseconds for which a send that the kernel refuses with ENOBUFS or EAGAIN is \
-                   retried before the frame is counted as failed.",
+                   retried before the frame is counted as failed. Behind it, each frame is tried \
+                   once until the kernel takes one again.",
         }
         CpuAffinity, cpu_affinity: CpuAffinity {
             name: "CPU_AFFINITY", short: None, value: "CPUS", default: Some("auto"),

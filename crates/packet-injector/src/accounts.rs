@@ -103,11 +103,12 @@ impl Accounts {
     }
 
     /// Notes that `released` records stand before `position`. To be called before the position is
-    /// given to the kernel: whichever of the two slots has the ring's position is the valid one.
+    /// given to the kernel: whichever of the two slots has the ring's position is the valid one,
+    /// the first of them at the very beginning, when both have.
     pub fn note_release(&self, position: u64, released: u64) {
         let slot = usize::from(
             self.state.u64_at(0, Self::position(0)).load(Relaxed)
-                > self.state.u64_at(0, Self::position(1)).load(Relaxed),
+                >= self.state.u64_at(0, Self::position(1)).load(Relaxed),
         );
         self.state.u64_at(0, Self::released(slot)).store(released, Release);
         self.state.u64_at(0, Self::position(slot)).store(position, Release);

@@ -91,7 +91,7 @@ pub fn run(lanes: &[Lane], mut reader: Reader<'_>, mut releaser: Releaser<'_>) {
     let mut handed_over = vec![0u64; lanes.len()];
     loop {
         let mut read = 0;
-        while read < STRIDE && under_way.len() < RECORDS_UNDER_WAY {
+        while read < STRIDE && under_way.len() < RECORDS_UNDER_WAY && !reader.is_finished() {
             let Some(record) = reader.next() else { break };
             let frame = hand_over(&record, lanes, &mut handed_over);
             under_way.push_back(UnderWay { end: record.end, frame });

@@ -23,7 +23,7 @@ const QUICK_RETRIES: u32 = 32;
 pub struct RawSender {
     socket: OwnedFd,
     messages: Vec<libc::mmsghdr>,
-    retry: Duration,
+    patience: Patience,
 }
 
 // SAFETY: the pointers in `messages` are set from the batch at the beginning of each `send` and
@@ -51,11 +51,13 @@ impl RawSender {
         bind(&socket, ifindex).context("binding the packet socket to the egress interface")?;
         // SAFETY: all zeroes is a valid mmsghdr: no name, no data, no control message.
         let messages = vec![unsafe { std::mem::zeroed() }; batch];
-        Ok(Self { socket, messages, retry })
+        Ok(Self { socket, messages, patience: Patience::new(retry) })
     }
 
     /// Sends `frames` in order and accounts for each: sent, or refused for good by reason. A full
-    /// queue is waited for, up to the retry time for each frame.
+    /// queue is waited for, up to the retry time. A queue that stayed full for so long is stuck
+    /// (a link without carrier looks like that): until it takes a frame again, each frame is tried
+    /// once, so that neither the ring nor a stop waits for hours.
     ///
     /// # Panics
     /// More frames than the batch size.
@@ -65,7 +67,6 @@ impl RawSender {
             message.msg_hdr.msg_iovlen = 1;
         }
         let mut next = 0;
-        let mut patience = Patience::new(self.retry);
         while next < frames.len() {
             account.set_in_flight((frames.len() - next) as u64);
             match self.send_some(next, frames.len()) {
@@ -73,14 +74,13 @@ impl RawSender {
                     let bytes = frames[next..next + count].iter().map(|f| f.iov_len as u64).sum();
                     account.add_sent(count as u64, bytes);
                     next += count;
-                    patience = Patience::new(self.retry);
+                    self.patience.renew();
                 }
                 Err(libc::EINTR) => {}
-                Err(libc::ENOBUFS | libc::EAGAIN) if patience.wait() => account.add_retry(),
+                Err(libc::ENOBUFS | libc::EAGAIN) if self.patience.wait() => account.add_retry(),
                 Err(errno) => {
                     account.add_failed(SendFailure::from_errno(errno));
                     next += 1;
-                    patience = Patience::new(self.retry);
                 }
             }
         }
@@ -108,7 +108,7 @@ impl RawSender {
     }
 }
 
-/// How long one frame is still waited for.
+/// How long a full queue is still waited for.
 struct Patience {
     limit: Duration,
     since: Option<Instant>,
@@ -118,6 +118,11 @@ struct Patience {
 impl Patience {
     fn new(limit: Duration) -> Self {
         Self { limit, since: None, waits: 0 }
+    }
+
+    /// The queue took a frame.
+    fn renew(&mut self) {
+        (self.since, self.waits) = (None, 0);
     }
 
     /// Lets the queue drain for a moment; `false` when the time is over.
