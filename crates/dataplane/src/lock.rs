@@ -3,10 +3,10 @@
 //! A lock is `flock(2)` on a directory beside the pins: it is where the pins are, whatever the
 //! mount or network namespace of the process, and the kernel lets go of it when the holder dies.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -44,22 +44,47 @@ pub struct Lock {
     _file: Flock<File>,
 }
 
-fn open(pins: &Pins, role: Role) -> Result<File> {
-    let path = role.directory(pins);
-    match DirBuilder::new().mode(0o700).create(&path) {
+/// Makes the lock's directory if need be.
+fn prepare(path: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             return Err(error).with_context(|| format!("creating {}", path.display()));
         }
         _ => {}
     }
     // Anybody may create files in /sys/fs/bpf, and who owns a lock could keep us out for ever.
-    let owner = fs::symlink_metadata(&path).with_context(|| path.display().to_string())?.uid();
+    let owner = fs::symlink_metadata(path).with_context(|| path.display().to_string())?.uid();
     ensure!(
         owner == geteuid().as_raw(),
         "{} belongs to user {owner}, not to this one: remove it, or choose another PIN_DIR",
         path.display()
     );
-    File::open(&path).with_context(|| format!("opening {}", path.display()))
+    Ok(())
+}
+
+/// Takes the lock in one of the two ways. `None`: another process holds it. A lock on a directory
+/// that a leaving loader has removed meanwhile is none: the next one is tried.
+fn take(pins: &Pins, role: Role, how: FlockArg) -> Result<Option<Lock>> {
+    let path = role.directory(pins);
+    loop {
+        prepare(&path)?;
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            file => file.with_context(|| format!("opening {}", path.display()))?,
+        };
+        match Flock::lock(file, how) {
+            Ok(file) if is_at(&file, &path) => return Ok(Some(Lock { _file: file })),
+            Ok(_) => {}
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(errno).context("flock"),
+        }
+    }
+}
+
+/// Whether the open directory is the one that the path names now.
+fn is_at(file: &File, path: &Path) -> bool {
+    let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
 }
 
 /// Takes the lock, or returns `None` when another process holds it.
@@ -67,14 +92,11 @@ fn open(pins: &Pins, role: Role) -> Result<File> {
 /// # Errors
 /// The lock's directory can't be made or opened.
 pub fn try_lock(pins: &Pins, role: Role) -> Result<Option<Lock>> {
-    for attempt in 0..5 {
-        match Flock::lock(open(pins, role)?, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => return Ok(Some(Lock { _file: file })),
-            // `is_held` takes the lock for a moment.
-            Err((_, Errno::EWOULDBLOCK)) if attempt < 4 => sleep(Duration::from_millis(10)),
-            Err((_, Errno::EWOULDBLOCK)) => {}
-            Err((_, errno)) => return Err(errno).context("flock"),
+    for _ in 0..5 {
+        if let Some(lock) = take(pins, role, FlockArg::LockExclusiveNonblock)? {
+            return Ok(Some(lock));
         }
+        sleep(Duration::from_millis(10)); // `is_held` takes it for a moment
     }
     Ok(None)
 }
@@ -84,10 +106,7 @@ pub fn try_lock(pins: &Pins, role: Role) -> Result<Option<Lock>> {
 /// # Errors
 /// The lock's directory can't be made or opened.
 pub fn lock(pins: &Pins, role: Role) -> Result<Lock> {
-    Flock::lock(open(pins, role)?, FlockArg::LockExclusive)
-        .map(|file| Lock { _file: file })
-        .map_err(|(_, errno)| errno)
-        .context("flock")
+    take(pins, role, FlockArg::LockExclusive)?.context("flock gave no lock")
 }
 
 /// Whether another process holds the lock now.
@@ -95,10 +114,12 @@ pub fn lock(pins: &Pins, role: Role) -> Result<Lock> {
 /// # Errors
 /// The lock's directory exists and can't be opened.
 pub fn is_held(pins: &Pins, role: Role) -> Result<bool> {
-    if !role.directory(pins).exists() {
-        return Ok(false);
-    }
-    match Flock::lock(open(pins, role)?, FlockArg::LockSharedNonblock) {
+    let path = role.directory(pins);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        file => file.with_context(|| format!("opening {}", path.display()))?,
+    };
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
         Ok(_) => Ok(false),
         Err((_, Errno::EWOULDBLOCK)) => Ok(true),
         Err((_, errno)) => Err(errno).context("flock"),

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use dataplane::Pins;
 use dataplane::allowlist::AllowlistMaps;
 use dataplane::interfaces::{self, InterfaceRole};
-use dataplane::lock::{self, Role};
+use dataplane::lock::{self, Lock, Role};
 use dataplane::nat::NatTable;
 use dataplane::vni::Vnis;
 use libbpf_rs::MapHandle;
@@ -27,7 +27,7 @@ pub fn fill(
     signals: &Signals,
     report: Report,
 ) -> Result<NatTable> {
-    let _change = lock::lock(pins, Role::Change)?;
+    let _change = lock_lists(pins, signals)?;
     let nat = NatTable::open(pins)?;
     let staged = nat.stage(&input.rules).context("loading NAT rules")?;
     match resolve(&nat, input, next_hops, signals, report).and_then(|()| set_lists(input, pins)) {
@@ -38,6 +38,16 @@ pub fn fill(
         }
     }
     Ok(nat)
+}
+
+/// Waits until nobody else changes a list, or a signal comes.
+fn lock_lists(pins: &Pins, signals: &Signals) -> Result<Lock> {
+    loop {
+        signals.check()?;
+        if let Some(lock) = lock::try_lock(pins, Role::Change)? {
+            return Ok(lock);
+        }
+    }
 }
 
 /// Tells the program its interfaces.

@@ -89,6 +89,8 @@ pub fn start(input: &Input, signals: &Signals, report: Report) -> Result<Attache
     fill::set_interfaces(&interfaces, &ingress, &egress)?;
 
     let taken_over = running.is_some();
+    let allowlist = describe_allowlist(settings, &pins)?;
+    // From here on nothing can fail but going live itself.
     let running = go_live(&pipeline, running, &pins, &ingress, settings.xdp_mode, report)?;
     control.set_loader_pid(std::process::id());
     let mut attached = Attached {
@@ -103,9 +105,8 @@ pub fn start(input: &Input, signals: &Signals, report: Report) -> Result<Attache
         events,
         refreshes,
     };
-    let summary = summary(&attached, input, taken_over)?;
     attached.traces.keep();
-    report.line(summary);
+    report.line(summary(&attached, input, &allowlist, taken_over));
     Ok(attached)
 }
 
@@ -163,25 +164,26 @@ fn program_config(settings: &Settings) -> program_config {
     }
 }
 
-fn summary(attached: &Attached, input: &Input, taken_over: bool) -> Result<String> {
+fn describe_allowlist(settings: &Settings, pins: &Pins) -> Result<String> {
+    if !settings.enable_allowlist {
+        return Ok("allowlist off".to_string());
+    }
+    let entries = AllowlistMaps::open(pins)?.entries()?.len();
+    Ok(format!("allowlist of {entries} ({})", settings.allowlist_match))
+}
+
+fn summary(attached: &Attached, input: &Input, allowlist: &str, taken_over: bool) -> String {
     let Attached { ingress, egress, running, .. } = attached;
-    let settings = &input.settings;
-    let allowlist = if settings.enable_allowlist {
-        let entries = AllowlistMaps::open(&attached.pins)?.entries()?.len();
-        format!("allowlist of {entries} ({})", settings.allowlist_match)
-    } else {
-        "allowlist off".to_string()
-    };
     let how = if taken_over { " in the place of the running one" } else { "" };
-    Ok(format!(
+    format!(
         "attached{how}: {} ({}) -> {}, VNI {}, {allowlist}, NAT rules {}, PIN_DIR {}",
         ingress.name,
         running.mode.as_str(),
         egress.name,
-        settings.target_vni,
+        input.settings.target_vni,
         input.rules.len(),
         attached.pins.directory().display()
-    ))
+    )
 }
 
 #[cfg(test)]

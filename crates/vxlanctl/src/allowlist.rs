@@ -86,7 +86,7 @@ pub fn run(pins: &Pins, matches: &ArgMatches) -> Result<()> {
         ("add", _) => add(&open(pins)?, &addresses()),
         ("remove", _) => remove(&open(pins)?, &addresses()),
         ("clear", _) => clear(&open(pins)?),
-        _ => show(&open(pins)?, matches.get_flag("json")),
+        _ => show(open(pins)?, matches.get_flag("json")),
     }
 }
 
@@ -110,8 +110,9 @@ fn load(pins: &Pins, file: &Path) -> Result<()> {
     output::line(&format!("{} loaded from {}", counted(new.entries.len()), file.display()))
 }
 
-fn show(list: &List, as_json: bool) -> Result<()> {
+fn show(list: List, as_json: bool) -> Result<()> {
     let entries: Vec<String> = list.maps.entries()?.iter().map(display).collect();
+    drop(list); // a pager may keep us from ending, but nobody else from changing the list
     if as_json {
         return output::json(&json!({
             "version": "1.0",

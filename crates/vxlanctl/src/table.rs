@@ -18,12 +18,6 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
-/// The same for a number that may be negative.
-pub fn thousands_signed(number: i64) -> String {
-    let sign = if number < 0 { "-" } else { "" };
-    format!("{sign}{}", thousands(number.unsigned_abs()))
-}
-
 /// A share of a whole: `12.5%`; of nothing: `0.0%`.
 pub fn percent(part: u64, whole: u64) -> String {
     format!("{:.1}%", 100.0 * part as f64 / whole.max(1) as f64)
@@ -147,8 +141,6 @@ mod tests {
         ] {
             assert_eq!(thousands(number), text);
         }
-        assert_eq!(thousands_signed(-1234), "-1,234");
-        assert_eq!(thousands_signed(i64::MIN), "-9,223,372,036,854,775,808");
     }
 
     #[test]

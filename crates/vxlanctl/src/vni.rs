@@ -50,9 +50,10 @@ pub fn run(pins: &Pins, matches: &ArgMatches) -> Result<()> {
         vnis.replace(set)?;
         return output::line(&format!("accepted VNIs: {set}"));
     }
-    // Nobody replaces the set while it is read.
-    let _lock = lock::try_lock(pins, Role::Change)?;
+    // If another change is under way, what is shown may be of before and after it.
+    let lock = lock::try_lock(pins, Role::Change)?;
     let (accepted, seen) = (vnis.accepted()?, vnis.seen()?);
+    drop(lock);
     if matches.get_flag("json") {
         let accepted = accepted.map_or_else(|| json!("any"), |list| json!(list));
         return output::json(&json!({ "accepted": accepted, "seen": seen }));
