@@ -32,7 +32,7 @@
 #define STAGE_COUNTERS(X)                                                                \
 	X(TOTAL, total, "packets that reached the XDP program")                          \
 	X(VXLAN, vxlan, "VXLAN packets of an accepted VNI")                              \
-	X(INNER, inner, "inner frames that passed the inner checks")                     \
+	X(INNER, inner, "inner frames that passed the inner checks and the allowlist")   \
 	X(NAT_APPLIED, nat_applied, "forwarded frames whose destination was translated") \
 	X(DF_CLEARED, df_cleared, "forwarded frames that lost their DF bit")             \
 	X(FORWARDED, forwarded, "frames handed to the egress: queued and redirected")    \
@@ -88,12 +88,12 @@
  * Why the kernel refused a frame for good, by errno; OTHER is any other one.
  *   X(NAME, name, description)
  */
-#define SEND_FAILURES(X)                                                    \
-	X(ENOBUFS, enobufs, "egress queue stayed full for TX_RETRY_MS")     \
-	X(EAGAIN, eagain, "socket send buffer stayed full for TX_RETRY_MS") \
-	X(EMSGSIZE, emsgsize, "frame exceeds the egress interface's MTU")   \
-	X(ENETDOWN, enetdown, "egress interface is down")                   \
-	X(ENXIO, enxio, "egress interface is gone")                         \
+#define SEND_FAILURES(X)                                                               \
+	X(ENOBUFS, enobufs, "egress queue stayed full for TX_RETRY_MS, or no carrier") \
+	X(EAGAIN, eagain, "socket send buffer stayed full for TX_RETRY_MS")            \
+	X(EMSGSIZE, emsgsize, "frame exceeds the egress interface's MTU")              \
+	X(ENETDOWN, enetdown, "egress interface is down")                              \
+	X(ENXIO, enxio, "egress interface is gone")                                    \
 	X(OTHER, other, "any other error of the kernel")
 
 #define VERDICT_ENTRY(NAME, name, class, text) VERDICT_##NAME,

@@ -12,7 +12,9 @@ static __always_inline __u32 mix(__u32 hash, __u32 word)
 	return hash ^ (hash >> 15);
 }
 
-/* Equal for all packets of a flow, all fragments included: they take one way and keep their order.
+/*
+ * Equal for all packets of a flow, so that they take one way and keep their order:
+ * also for its fragments, once the first of a datagram has been seen.
  */
 static __always_inline __u32 flow_hash(const struct packet *pkt)
 {

@@ -50,7 +50,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 2 * MAX_NAT_RULES);
+	__uint(max_entries, 2 * MAX_NAT_RULES + 1); /* before 6.13 replacing one takes room */
 	__type(key, struct nat_key);
 	__type(value, struct nat_value);
 } nat_map SEC(".maps");

@@ -74,7 +74,10 @@ pub fn attach(program: BorrowedFd<'_>, ifindex: u32, mode: Mode, pin: &Path) -> 
     if result < 0 {
         return Err(io::Error::from_raw_os_error(-result));
     }
-    Link::open(pin).map_err(io::Error::other)
+    Link::open(pin).map_err(|error| {
+        let _ = std::fs::remove_file(pin); // the last thing that would hold the program
+        io::Error::other(error)
+    })
 }
 
 /// What is attached to the interface now, by whomever.

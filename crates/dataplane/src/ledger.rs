@@ -69,7 +69,7 @@ pub struct Snapshot {
     /// known.
     pub in_doubt: u64,
     /// Packets that no term accounts for: 0 whenever traffic is at rest.
-    pub unaccounted: i64,
+    pub unaccounted: u64,
     /// Packets at each stage of the program.
     pub stages: BTreeMap<&'static str, u64>,
     /// Facts about forwarded frames.
@@ -187,7 +187,8 @@ impl Snapshot {
         };
         snapshot.in_ring =
             ring.records.saturating_sub(snapshot.finished().saturating_sub(released));
-        snapshot.unaccounted = snapshot.kernel_side().abs() + snapshot.injector_side().abs();
+        snapshot.unaccounted =
+            snapshot.kernel_side().unsigned_abs() + snapshot.injector_side().unsigned_abs();
         snapshot
     }
 

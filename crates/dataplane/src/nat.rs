@@ -68,8 +68,17 @@ impl NatTable {
         );
         let active = self.control.nat_active();
         self.remove_except(active.generation)?;
-        let known = self.next_hops()?;
         let generation = active.generation.wrapping_add(1);
+        let written = self.write(rules, generation);
+        if written.is_err() {
+            self.remove_except(active.generation)?;
+        }
+        Ok(Staged { active: NatActive { generation, shapes: written? } })
+    }
+
+    /// Writes the rules under a generation and returns the bitmap of their shapes.
+    fn write(&self, rules: &[NatRule], generation: u8) -> Result<u32> {
+        let known = self.next_hops()?;
         let mut shapes = 0;
         for rule in rules {
             shapes |= 1 << shape(rule);
@@ -83,7 +92,7 @@ impl NatTable {
                 )
                 .with_context(|| format!("writing rule {rule}"))?;
         }
-        Ok(Staged { active: NatActive { generation, shapes } })
+        Ok(shapes)
     }
 
     /// Makes the staged rules count, at once and as a whole, and removes the others.

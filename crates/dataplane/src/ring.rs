@@ -13,7 +13,7 @@ use libbpf_rs::{MapCore, MapHandle};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::abi::frame_record;
-use crate::plain::{self, Plain};
+use crate::plain::Plain;
 
 /// Set in a record's length while the kernel still writes it (include/uapi/linux/bpf.h).
 const BUSY: u32 = libbpf_sys::BPF_RINGBUF_BUSY_BIT;
@@ -143,7 +143,7 @@ impl Ring {
         }
         // SAFETY: inside the mapping; the kernel writes a committed record no more until it is
         // released, and an observer that comes too late reads bytes, which any `Plain` may be.
-        plain::from_bytes(unsafe { std::slice::from_raw_parts(self.data(offset), size_of::<T>()) })
+        Some(unsafe { self.data(offset).cast::<T>().read_unaligned() })
     }
 
     /// Where the frame stands, for a system call to read.

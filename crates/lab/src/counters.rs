@@ -34,15 +34,15 @@ impl InterfaceCounters {
         Self::find(&table, interface).with_context(|| format!("no interface {interface}"))
     }
 
-    /// What was counted since an earlier reading.
+    /// What was counted since an earlier reading; nothing, if the interface was made anew since.
     pub fn since(self, earlier: Self) -> Self {
         Self {
-            rx_packets: self.rx_packets - earlier.rx_packets,
-            rx_bytes: self.rx_bytes - earlier.rx_bytes,
-            rx_dropped: self.rx_dropped - earlier.rx_dropped,
-            tx_packets: self.tx_packets - earlier.tx_packets,
-            tx_bytes: self.tx_bytes - earlier.tx_bytes,
-            tx_dropped: self.tx_dropped - earlier.tx_dropped,
+            rx_packets: self.rx_packets.saturating_sub(earlier.rx_packets),
+            rx_bytes: self.rx_bytes.saturating_sub(earlier.rx_bytes),
+            rx_dropped: self.rx_dropped.saturating_sub(earlier.rx_dropped),
+            tx_packets: self.tx_packets.saturating_sub(earlier.tx_packets),
+            tx_bytes: self.tx_bytes.saturating_sub(earlier.tx_bytes),
+            tx_dropped: self.tx_dropped.saturating_sub(earlier.tx_dropped),
         }
     }
 
