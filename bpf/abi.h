@@ -22,6 +22,7 @@
 #define MAX_ALLOWLIST_ENTRIES 131072
 #define MAX_TARGET_VNIS	      4096
 #define MAX_VNIS_SEEN	      4096
+#define VNI_SLOTS	      1024 /* a power of two */
 #define MAX_TRACKED_FRAGMENTS 16384
 #define MAX_WORKERS	      64
 
@@ -189,10 +190,21 @@ struct vni_key {
 	__u32 vni;
 };
 
-/* Value of vni_seen, per CPU: every VNI that valid VXLAN packets carried, accepted or not. */
+/* Value of vni_seen, per CPU: VNIs that valid VXLAN packets carried, accepted or not. */
 struct vni_count {
 	__u64 packets;
 	__u64 bytes; /* of the inner frames */
+};
+
+/*
+ * Value of vni_slots, per CPU, by the lower bits of the VNI: the counts of the
+ * first VNI that came along. Others with the same bits are counted in vni_seen,
+ * which costs some 30 ns more.
+ */
+struct vni_slot {
+	__u32 vni;
+	__u32 taken;
+	struct vni_count count;
 };
 
 /*

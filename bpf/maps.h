@@ -64,6 +64,13 @@ struct {
 } vni_map SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, VNI_SLOTS);
+	__type(key, __u32);
+	__type(value, struct vni_slot);
+} vni_slots SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LRU_PERCPU_HASH);
 	__uint(max_entries, MAX_VNIS_SEEN);
 	__type(key, __u32);

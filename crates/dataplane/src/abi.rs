@@ -4,7 +4,7 @@
 pub use crate::pipeline::skel::types::{
     allowlist_key, allowlist_key_v6, config as program_config, control, fragment_key,
     fragment_value, frame_record, injector_state, interface, nat_key, nat_value, vni_count,
-    vni_key, worker_stats,
+    vni_key, vni_slot, worker_stats,
 };
 
 include!(concat!(env!("OUT_DIR"), "/abi_lists.rs"));

@@ -31,7 +31,9 @@ impl MapName {
     pub const NAT: Self = Self("nat_map");
     /// Accepted VNIs.
     pub const VNI: Self = Self("vni_map");
-    /// VNIs that packets carried.
+    /// VNIs that packets carried, the first with their lower bits.
+    pub const VNI_SLOTS: Self = Self("vni_slots");
+    /// VNIs that packets carried, the others.
     pub const VNI_SEEN: Self = Self("vni_seen");
     /// Ports of inner datagrams whose fragments are under way.
     pub const FRAGMENTS: Self = Self("fragment_map");
@@ -43,7 +45,7 @@ impl MapName {
     pub const WORKERS: Self = Self("worker_map");
 
     /// Every map that is pinned.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::STATS,
         Self::CONTROL,
         Self::INTERFACES,
@@ -51,6 +53,7 @@ impl MapName {
         Self::ALLOWLIST_V6,
         Self::NAT,
         Self::VNI,
+        Self::VNI_SLOTS,
         Self::VNI_SEEN,
         Self::FRAGMENTS,
         Self::RING,

@@ -26,6 +26,7 @@ plain!(
     abi::nat_value,
     abi::vni_count,
     abi::vni_key,
+    abi::vni_slot,
     abi::worker_stats,
     u32,
     u64

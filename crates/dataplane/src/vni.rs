@@ -1,13 +1,17 @@
 //! VNIs: the accepted set, and those that packets carried.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use config::VniSet;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use crate::abi::{CONTROL_VNI_ANY, vni_count, vni_key};
+use crate::abi::{CONTROL_VNI_ANY, VNI_SLOTS, vni_count, vni_key, vni_slot};
 use crate::control::Control;
 use crate::grace::wait_for_programs;
-use crate::{MapName, Pins, plain};
+use crate::plain::{self, Plain};
+use crate::{MapName, Pins};
 
 /// A VNI that valid VXLAN packets carried, accepted or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -25,6 +29,7 @@ pub struct SeenVni {
 /// The accepted VNIs and the ones seen.
 pub struct Vnis {
     accepted: MapHandle,
+    slots: MapHandle,
     seen: MapHandle,
     control: Control,
 }
@@ -37,6 +42,7 @@ impl Vnis {
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(Self {
             accepted: pins.open(MapName::VNI)?,
+            slots: pins.open(MapName::VNI_SLOTS)?,
             seen: pins.open(MapName::VNI_SEEN)?,
             control: Control::open(pins)?,
         })
@@ -104,22 +110,28 @@ impl Vnis {
     /// Every VNI seen, by packets, most first. Of very many VNIs the least recent are forgotten.
     ///
     /// # Errors
-    /// The map can't be read.
+    /// A map can't be read.
     pub fn seen(&self) -> Result<Vec<SeenVni>> {
-        let mut list = Vec::new();
+        let mut counts = BTreeMap::new();
+        for index in 0..VNI_SLOTS {
+            for slot in per_cpu::<vni_slot>(&self.slots, &index.to_ne_bytes())? {
+                if slot.taken != 0 {
+                    add(&mut counts, slot.vni, slot.count);
+                }
+            }
+        }
         for key in self.seen.keys() {
             let vni = plain::from_bytes::<u32>(&key).context("vni_seen is of another layout")?;
-            let Some(per_cpu) =
-                self.seen.lookup_percpu(&key, MapFlags::ANY).context("reading vni_seen")?
-            else {
-                continue;
-            };
-            let counts = per_cpu.iter().filter_map(|value| plain::from_bytes::<vni_count>(value));
-            let (packets, bytes) =
-                counts.fold((0, 0), |(p, b), count| (p + count.packets, b + count.bytes));
+            for count in per_cpu::<vni_count>(&self.seen, &key)? {
+                add(&mut counts, vni, count);
+            }
+        }
+        let mut list = Vec::new();
+        for (vni, count) in counts {
+            let vni_count { packets, bytes } = count;
             list.push(SeenVni { vni, packets, bytes, accepted: self.is_accepted(vni)? });
         }
-        list.sort_by_key(|seen| (std::cmp::Reverse(seen.packets), seen.vni));
+        list.sort_by_key(|seen| (Reverse(seen.packets), seen.vni));
         Ok(list)
     }
 
@@ -131,4 +143,17 @@ impl Vnis {
         }
         Ok(())
     }
+}
+
+/// The values of one key, of each CPU; none, if the key has gone meanwhile.
+fn per_cpu<T: Plain>(map: &MapHandle, key: &[u8]) -> Result<Vec<T>> {
+    let name = || format!("reading {}", map.name().to_string_lossy());
+    let values = map.lookup_percpu(key, MapFlags::ANY).with_context(name)?.unwrap_or_default();
+    Ok(values.iter().filter_map(|value| plain::from_bytes(value)).collect())
+}
+
+fn add(counts: &mut BTreeMap<u32, vni_count>, vni: u32, more: vni_count) {
+    let count = counts.entry(vni).or_default();
+    count.packets += more.packets;
+    count.bytes += more.bytes;
 }

@@ -1,6 +1,7 @@
 //! B: the VXLAN header.
 
 use config::VniSet;
+use dataplane::abi::VNI_SLOTS;
 use dataplane::abi::Verdict::{InnerShort, NonIp, PassedVni, VniMismatch, VxlanNoVni};
 
 use crate::case::{Case, case, check, out, unchanged, verdict};
@@ -60,6 +61,21 @@ fn b4_any_vni_and_those_seen() {
             let once = |vni| (vni, 1, length);
             let expected = [once(0), (1, 2, 2 * length), once(0x54f9d1), once(0xffffff)];
             assert_eq!(rig.vnis_seen(), expected);
+        },
+    );
+}
+
+#[test]
+fn b4_vnis_with_the_same_lower_bits_are_counted_apart() {
+    let accepted = |n: u32| case(format!("B4 VNI {n:#x}"), vni(n), out(inner()));
+    let length = inner().len() as u64;
+    let [a, b, c] = [7, 7 + VNI_SLOTS, 7 + 2 * VNI_SLOTS];
+    with_rig(
+        |_| {},
+        |rig| {
+            check(rig, [b, a, a, c, b, c, a, c].map(accepted).into());
+            let seen = |vni, packets| (vni, packets, packets * length);
+            assert_eq!(rig.vnis_seen(), [seen(a, 3), seen(b, 2), seen(c, 3)]);
         },
     );
 }
