@@ -155,9 +155,13 @@ impl Ratios {
     ) -> Self {
         let to = |other: f64, ours: f64| if other > 0.0 { ours / other } else { 0.0 };
         let loss_free = pipeline.loss_free_pps;
+        // A path that held no rate at all gives no ratio.
+        let held = |peak: &&Peak| peak.loss_free_pps > 0.0;
         Self {
-            to_kernel: kernel.map(|kernel| to(kernel.loss_free_pps, loss_free)),
-            to_kernel_two_cpus: kernel_two_cpus.map(|kernel| to(kernel.loss_free_pps, loss_free)),
+            to_kernel: kernel.filter(held).map(|kernel| to(kernel.loss_free_pps, loss_free)),
+            to_kernel_two_cpus: kernel_two_cpus
+                .filter(held)
+                .map(|kernel| to(kernel.loss_free_pps, loss_free)),
             to_bare: to(bare.received_pps(), loss_free),
             to_bare_busy: to(busy.received_pps(), loss_free),
             overload_to_bare_busy: to(busy.received_pps(), pipeline.overload.received_pps()),
