@@ -102,7 +102,7 @@ fn overload(figures: &Figures) -> Vec<Vec<String>> {
 
 fn ratios(figures: &Figures) -> Vec<Vec<String>> {
     let ratios = &figures.ratios;
-    let value = |ratio: Option<f64>| ratio.map_or("skipped".into(), |ratio| format!("{ratio:.2}"));
+    let value = |ratio: Option<f64>| ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"));
     vec![
         vec!["pipeline to the kernel's path on one CPU".into(), value(ratios.to_kernel)],
         vec!["pipeline to the kernel's path on two CPUs".into(), value(ratios.to_kernel_two_cpus)],
