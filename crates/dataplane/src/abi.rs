@@ -43,11 +43,6 @@ impl Verdict {
     pub fn key(self) -> u32 {
         Stage::ALL.len() as u32 + self as u32
     }
-
-    /// The verdict of that number, as the program returns it.
-    pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.get(number as usize).copied()
-    }
 }
 
 impl Note {

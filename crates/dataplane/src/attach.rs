@@ -7,7 +7,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use libbpf_rs::Link;
+use anyhow::{Context, Result, bail};
+use libbpf_rs::query::LinkTypeInfo;
+use libbpf_rs::{Link, Program, ProgramHandle};
 
 /// How a program runs on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +46,70 @@ pub struct Attached {
     pub mode: Mode,
 }
 
+/// The pinned link that holds a program on an interface.
+pub struct XdpLink(Link);
+
+/// What a link holds, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The interface, in its own network namespace; 0: it is gone.
+    pub ifindex: u32,
+    /// The program's ID.
+    pub program_id: u32,
+}
+
+impl XdpLink {
+    /// Opens a pinned link.
+    ///
+    /// # Errors
+    /// There is none, or it can't be opened.
+    pub fn open(pin: &Path) -> Result<Self> {
+        Link::open(pin).map(Self).with_context(|| format!("pin {}", pin.display()))
+    }
+
+    /// What it holds.
+    ///
+    /// # Errors
+    /// It is not an XDP link, or the kernel can't be asked.
+    pub fn held(&self) -> Result<Held> {
+        let info = self.0.info().context("asking the kernel for a link")?;
+        let LinkTypeInfo::Xdp(xdp) = info.info else { bail!("the link is not one of XDP") };
+        Ok(Held { ifindex: xdp.ifindex, program_id: info.prog_id })
+    }
+
+    /// Puts another program in the place of the one it holds, without a gap.
+    ///
+    /// # Errors
+    /// The kernel's refusal; the old program stays.
+    pub(crate) fn replace(&mut self, program: &Program<'_>) -> Result<()> {
+        self.0.update_prog(program).context("replacing the XDP program")
+    }
+
+    /// Takes the program off the interface.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn detach(&self) -> Result<()> {
+        self.0.detach().context("detaching the link")
+    }
+}
+
+/// The name of a loaded program, if there is one of that ID.
+pub fn program_name(id: u32) -> Option<String> {
+    let program = ProgramHandle::from_prog_id(id).ok()?;
+    Some(program.name().to_string_lossy().into_owned())
+}
+
 /// Attaches `program` and pins the link, so that it outlives this process.
 ///
 /// # Errors
 /// The kernel's refusal; nothing stays attached.
-pub fn attach(program: BorrowedFd<'_>, ifindex: u32, mode: Mode, pin: &Path) -> io::Result<Link> {
+pub fn attach(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    mode: Mode,
+    pin: &Path,
+) -> io::Result<XdpLink> {
     let options = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
         flags: mode.flags(),
@@ -74,7 +135,7 @@ pub fn attach(program: BorrowedFd<'_>, ifindex: u32, mode: Mode, pin: &Path) -> 
     if result < 0 {
         return Err(io::Error::from_raw_os_error(-result));
     }
-    Link::open(pin).map_err(|error| {
+    XdpLink::open(pin).map_err(|error| {
         let _ = std::fs::remove_file(pin); // the last thing that would hold the program
         io::Error::other(error)
     })

@@ -5,10 +5,10 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{Link, MapCore, MapHandle, OpenObject, PrintLevel, ProgramInput};
+use libbpf_rs::{MapCore, MapHandle, OpenObject, PrintLevel, ProgramInput};
 
 use crate::abi::{Verdict, program_config};
-use crate::attach::{self, Mode};
+use crate::attach::{self, Mode, XdpLink};
 use crate::{MapName, Pins};
 
 /// What libbpf-cargo generates from the object.
@@ -81,7 +81,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn attach(&self, ifindex: u32, mode: Mode, pins: &Pins) -> std::io::Result<Link> {
+    pub fn attach(&self, ifindex: u32, mode: Mode, pins: &Pins) -> std::io::Result<XdpLink> {
         use std::os::fd::AsFd;
         attach::attach(self.skel.progs.vxlan_pipeline.as_fd(), ifindex, mode, &pins.link())
     }
@@ -90,8 +90,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// The kernel's refusal; the old program stays.
-    pub fn replace(&self, link: &mut Link) -> Result<()> {
-        link.update_prog(&self.skel.progs.vxlan_pipeline).context("replacing the XDP program")
+    pub fn replace(&self, link: &mut XdpLink) -> Result<()> {
+        link.replace(&self.skel.progs.vxlan_pipeline)
     }
 
     /// A handle on one of its maps.

@@ -1,13 +1,12 @@
 //! Filling the maps: interfaces, VNIs, allowlist, NAT rules with their next hops.
 
 use anyhow::{Context, Result};
-use dataplane::Pins;
 use dataplane::allowlist::AllowlistMaps;
 use dataplane::interfaces::{self, InterfaceRole};
 use dataplane::lock::{self, Lock, Role};
 use dataplane::nat::NatTable;
 use dataplane::vni::Vnis;
-use libbpf_rs::MapHandle;
+use dataplane::{MapHandle, Pins};
 
 use crate::netlink::interface::Interface;
 use crate::next_hop::NextHops;

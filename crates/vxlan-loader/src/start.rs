@@ -10,8 +10,7 @@ use dataplane::allowlist::AllowlistMaps;
 use dataplane::control::Control;
 use dataplane::nat::NatTable;
 use dataplane::pipeline::Pipeline;
-use dataplane::{MapName, Pins, features};
-use libbpf_rs::MapHandle;
+use dataplane::{MapHandle, MapName, Pins, features};
 
 use crate::fill;
 use crate::netlink::Netlink;

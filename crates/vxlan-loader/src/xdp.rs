@@ -5,13 +5,11 @@ use std::io;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use config::XdpMode;
-use dataplane::attach::{self, Attached, Mode};
+use dataplane::attach::{self, Attached, Mode, XdpLink};
 use dataplane::interfaces::{self, InterfaceRole};
 use dataplane::lock::{self, Role};
 use dataplane::pipeline::Pipeline;
 use dataplane::{MapName, Pins};
-use libbpf_rs::query::LinkTypeInfo;
-use libbpf_rs::{Link, ProgramHandle};
 
 use crate::explain::{self, Refusal};
 use crate::netlink::Netlink;
@@ -21,7 +19,7 @@ use crate::report::Report;
 /// The link of a running pipeline.
 pub struct Running {
     /// Holds the program on the interface.
-    pub link: Link,
+    pub link: XdpLink,
     /// How the program runs.
     pub mode: Mode,
 }
@@ -44,18 +42,17 @@ pub fn find_running(
     if !path.exists() {
         return Ok(None);
     }
-    let what = || format!("pin {}", path.display());
-    let link = Link::open(&path).with_context(what)?;
-    let info = link.info().with_context(what)?;
-    let LinkTypeInfo::Xdp(xdp) = info.info else {
-        bail!("{} is not an XDP link: remove it", path.display());
-    };
-    if xdp.ifindex == 0 {
+    let link = XdpLink::open(&path)?;
+    let held = link.held().with_context(|| format!("pin {}", path.display()))?;
+    if held.ifindex == 0 {
         return Ok(None);
     }
-    ensure!(xdp.ifindex == ingress.index, on_other_interface(netlink, pins, xdp.ifindex, ingress));
+    ensure!(
+        held.ifindex == ingress.index,
+        on_other_interface(netlink, pins, held.ifindex, ingress)
+    );
     match query(ingress)? {
-        Some(attached) if attached.program_id == info.prog_id => {
+        Some(attached) if attached.program_id == held.program_id => {
             check_mode(attached.mode, wanted, ingress)?;
             Ok(Some(Running { link, mode: attached.mode }))
         }
@@ -63,7 +60,7 @@ pub fn find_running(
             "the pipeline pinned under PIN_DIR {} is attached in another network namespace, to the \
              interface of index {} there: stop it first, or set PIN_DIR to another directory",
             pins.directory().display(),
-            xdp.ifindex
+            held.ifindex
         ),
     }
 }
@@ -135,9 +132,7 @@ pub fn refuse_other_egress(pins: &Pins, egress: &Interface) -> Result<()> {
 /// There is one, or the kernel can't be asked.
 pub fn refuse_foreign(ingress: &Interface) -> Result<()> {
     let Some(Attached { program_id, .. }) = query(ingress)? else { return Ok(()) };
-    let name = ProgramHandle::from_prog_id(program_id)
-        .map(|program| program.name().to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = attach::program_name(program_id).unwrap_or_default();
     bail!(explain::foreign_program(&ingress.name, program_id, &name))
 }
 
@@ -208,7 +203,7 @@ fn refusal(ingress: &Interface, mode: Mode, error: &io::Error) -> anyhow::Error 
 /// # Errors
 /// It is still there.
 pub fn detach(running: &Running, ingress: &Interface) -> Result<()> {
-    let id = running.link.info().map(|info| info.prog_id).unwrap_or_default();
+    let id = running.link.held().map(|held| held.program_id).unwrap_or_default();
     let what = || format!("detaching the XDP program from {}", ingress.name);
     running.link.detach().with_context(what)?;
     match attach::query(ingress.index) {

@@ -8,11 +8,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::{Bench, assert_says, stop};
-use dataplane::MapName;
 use dataplane::abi::control;
 use dataplane::shared::Shared;
+use dataplane::{MapHandle, MapName};
 use lab::{EGRESS, INGRESS, Lab, Namespace};
-use libbpf_rs::MapHandle;
 use nix::sys::signal::Signal;
 
 const NAT: [&str; 4] = ["--nat-ip", "198.18.1.2", "--source-port", "31765"];

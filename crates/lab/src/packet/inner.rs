@@ -188,11 +188,6 @@ impl Inner {
         self.frame(&self.segment(), Place::default(), self.extensions.clone())
     }
 
-    /// The IP packet alone, as an ICMP error quotes it.
-    pub fn build_packet(&self) -> Vec<u8> {
-        self.build().split_off(14 + 4 * self.tags.len())
-    }
-
     /// The same packet in IP fragments, none of which carries more than `size` bytes (a multiple
     /// of 8) of it. IPv6 fragments get a fragment header after the extension headers.
     pub fn fragments(&self, size: usize) -> Vec<Vec<u8>> {
