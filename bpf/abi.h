@@ -33,7 +33,7 @@
 #define STAGE_COUNTERS(X)                                                                \
 	X(TOTAL, total, "packets that reached the XDP program")                          \
 	X(VXLAN, vxlan, "VXLAN packets of an accepted VNI")                              \
-	X(INNER, inner, "inner frames that passed the inner checks and the allowlist")   \
+	X(INNER, inner, "inner frames past the inner checks and allowlist")              \
 	X(NAT_APPLIED, nat_applied, "forwarded frames whose destination was translated") \
 	X(DF_CLEARED, df_cleared, "forwarded frames that lost their DF bit")             \
 	X(FORWARDED, forwarded, "frames handed to the egress: queued and redirected")    \

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, OpenObject, PrintLevel, ProgramInput};
 
-use crate::abi::{Verdict, program_config};
+use crate::abi::program_config;
 use crate::attach::{self, Mode, XdpLink};
 use crate::{MapName, Pins};
 
@@ -136,13 +136,4 @@ fn check_ring_size(ring_bytes: u32, pins: &Pins) -> Result<()> {
         pins.directory().display()
     );
     Ok(())
-}
-
-/// The XDP action of a verdict, as `bpf/verdict.h` has it.
-pub fn action(verdict: Verdict) -> u32 {
-    if verdict.class() == crate::abi::VerdictClass::Pass {
-        libbpf_sys::XDP_PASS
-    } else {
-        libbpf_sys::XDP_DROP
-    }
 }
