@@ -138,6 +138,31 @@ impl Capture {
         Ok(frames.clone())
     }
 
+    /// Waits for a frame that satisfies a condition, and takes it and all before it out of the
+    /// capture.
+    pub fn take_until(
+        &self,
+        is_last: impl Fn(&Frame) -> bool,
+        timeout: Duration,
+    ) -> Result<Vec<Frame>> {
+        let deadline = Instant::now() + timeout;
+        let mut frames = self.shared.frames();
+        let mut looked_at = 0;
+        loop {
+            if let Some(found) = frames[looked_at..].iter().position(&is_last) {
+                let rest = frames.split_off(looked_at + found + 1);
+                return Ok(std::mem::replace(&mut *frames, rest));
+            }
+            looked_at = frames.len();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                bail!("{timeout:?} passed, {looked_at} frames came on {}", self.label);
+            }
+            let waited = self.shared.arrived.wait_timeout(frames, left);
+            frames = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Ends the capture, with everything that had arrived by now. An error if frames were lost:
     /// such a capture proves nothing.
     pub fn stop(self) -> Result<Vec<Frame>> {

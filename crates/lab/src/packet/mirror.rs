@@ -81,7 +81,12 @@ impl Mirror {
 
     /// The mirrored copy of a frame. Panics if it does not fit into an IP packet.
     pub fn wrap(&self, inner: &[u8]) -> Vec<u8> {
-        let udp = self.udp(&self.vxlan(inner));
+        self.datagram(&self.vxlan(inner))
+    }
+
+    /// A UDP datagram with the outer headers and any payload.
+    pub(super) fn datagram(&self, payload: &[u8]) -> Vec<u8> {
+        let udp = self.udp(payload);
         let (ether_type, header) = match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 (0x0800, self.ipv4(source.octets(), destination.octets(), udp.len()))

@@ -2,6 +2,7 @@
 //! not the pipeline's own.
 
 mod diff;
+mod geneve;
 mod inner;
 mod mirror;
 mod network;
@@ -12,6 +13,7 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result};
 
 pub use diff::{assert_frame_eq, assert_frames_eq, diff};
+pub use geneve::Geneve;
 pub use inner::{Inner, Transport, arp_request};
 pub use mirror::Mirror;
 pub use network::Extension;
