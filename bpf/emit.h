@@ -3,34 +3,9 @@
 #ifndef VXLAN_EMIT_H
 #define VXLAN_EMIT_H
 
-#include "packet.h"
-
-static __always_inline __u32 mix(__u32 hash, __u32 word)
-{
-	hash ^= word;
-	hash *= 0x9e3779b1; /* 2^32 / golden ratio */
-	return hash ^ (hash >> 15);
-}
-
-/*
- * Equal for all packets of a flow, so that they take one way and keep their order:
- * also for its fragments, once the first of a datagram has been seen.
- */
-static __always_inline __u32 flow_hash(const struct packet *pkt)
-{
-	__u32 word, hash = mix(pkt->vni, pkt->protocol);
-	int words = pkt->family == 6 ? 4 : 1;
-
-	for (int i = 0; i < 4; i++) {
-		if (i >= words)
-			break;
-		__builtin_memcpy(&word, pkt->source + 4 * i, 4);
-		hash = mix(hash, word);
-		__builtin_memcpy(&word, pkt->destination + 4 * i, 4);
-		hash = mix(hash, word);
-	}
-	return mix(hash, (__u32)pkt->source_port << 16 | pkt->destination_port);
-}
+#include "fragment.h"
+#include "hash.h"
+#include "rewrite.h"
 
 /* Spans up to this size are copied word by word: for them that beats the helper by far. */
 #define MAX_WORDWISE_SPAN 128
@@ -97,20 +72,44 @@ static __always_inline int write_record(struct xdp_md *ctx, const struct packet 
 	return -1;
 }
 
-static __always_inline int emit_to_ring(struct xdp_md *ctx, struct packet *pkt)
+/* Writes into the record what the injector must know of its frame. */
+static __always_inline int write_info(struct packet *pkt, const struct interface *egress,
+				      struct bpf_dynptr *record, __u32 off)
+{
+	struct frame_info *info = bpf_dynptr_data(record, off, sizeof(*info));
+
+	if (!info)
+		return -1;
+	__builtin_memset(info, 0, sizeof(*info)); /* the record was another one before */
+	fragment_key(&info->key, pkt);
+	info->flags = pkt->info;
+	info->l3_off = pkt->l3_off - pkt->inner_off;
+	info->max_ip_len = max_ip_len(pkt, egress);
+	info->df_clear_threshold = config.df_clear_threshold;
+	return 0;
+}
+
+static __always_inline int emit_to_ring(struct xdp_md *ctx, struct packet *pkt,
+					const struct interface *egress)
 {
 	__u32 len = pkt->inner_end - pkt->inner_off;
 	struct frame_record header = {
 		.flow_hash = flow_hash(pkt),
 		.frame_len = len,
 	};
+	__u32 size = sizeof(header) + len;
 	struct bpf_dynptr record;
 
-	if (bpf_ringbuf_reserve_dynptr(&packet_ringbuf, sizeof(header) + len, 0, &record)) {
+	if (pkt->info & (INFO_FRAGMENT | INFO_OVERSIZED)) {
+		header.flags = FRAME_HAS_INFO;
+		size = (size + 7) / 8 * 8 + sizeof(struct frame_info);
+	}
+	if (bpf_ringbuf_reserve_dynptr(&packet_ringbuf, size, 0, &record)) {
 		bpf_ringbuf_discard_dynptr(&record, 0);
 		return VERDICT_RING_FULL;
 	}
-	if (write_record(ctx, pkt, &record, &header, len)) {
+	if (write_record(ctx, pkt, &record, &header, len) ||
+	    (header.flags && write_info(pkt, egress, &record, size - sizeof(struct frame_info)))) {
 		bpf_ringbuf_discard_dynptr(&record, 0);
 		return VERDICT_INTERNAL;
 	}

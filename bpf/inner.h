@@ -41,15 +41,59 @@ static __always_inline int malformed(struct packet *pkt)
 	return VERDICT_INNER_MALFORMED;
 }
 
-/* Reads the ports when the whole TCP or UDP header is there; `end` is the IP packet's. */
-static __always_inline void parse_ports(struct xdp_md *ctx, struct packet *pkt, __u32 end)
+/* Messages that carry the packet they are about (RFC 792, RFC 1122 section 3.2.2). */
+static __always_inline int is_icmpv4_error(__u8 type)
+{
+	return type == ICMP_TYPE_UNREACHABLE || type == ICMP_TYPE_SOURCE_QUENCH ||
+	       type == ICMP_TYPE_REDIRECT || type == ICMP_TYPE_TIME_EXCEEDED ||
+	       type == ICMP_TYPE_PARAMETER_PROBLEM;
+}
+
+/* Tells what an ICMP or ICMPv6 message is; the identifier of echo stands for its ports. */
+static __always_inline void parse_icmp(struct xdp_md *ctx, struct packet *pkt, __u32 end)
+{
+	struct icmp_header *icmp;
+	int v6 = pkt->family == 6;
+
+	if (pkt->l4_off + sizeof(*icmp) > end)
+		return;
+	icmp = inner_header_at(ctx, pkt, pkt->l4_off, sizeof(*icmp));
+	if (!icmp)
+		return;
+	if (icmp->type == (v6 ? ICMPV6_TYPE_ECHO_REQUEST : ICMP_TYPE_ECHO_REQUEST))
+		pkt->icmp = ICMP_ECHO_REQUEST;
+	else if (icmp->type == (v6 ? ICMPV6_TYPE_ECHO_REPLY : ICMP_TYPE_ECHO_REPLY))
+		pkt->icmp = ICMP_ECHO_ANSWER;
+	else if (v6 ? icmp->type < ICMPV6_TYPE_INFORMATIONAL : is_icmpv4_error(icmp->type))
+		pkt->icmp = ICMP_ERROR;
+	if (pkt->icmp != ICMP_ECHO_REQUEST && pkt->icmp != ICMP_ECHO_ANSWER)
+		return;
+	pkt->source_port = icmp->id;
+	pkt->destination_port = icmp->id;
+	pkt->has_ports = 1;
+}
+
+/*
+ * Reads the ports when the whole TCP or UDP header is there; `ip_end` is where the IP
+ * packet ends, `end` where the bytes of it end that the mirror left.
+ */
+static __always_inline void parse_ports(struct xdp_md *ctx, struct packet *pkt, __u32 ip_end,
+					__u32 end)
 {
 	__u32 size = pkt->protocol == IPPROTO_TCP ? sizeof(struct tcphdr) : sizeof(struct udphdr);
 	struct udphdr *ports; /* TCP's begin at the same place */
 
+	if (pkt->fragment == FRAGMENT_LATER)
+		return;
+	if (pkt->protocol == (pkt->family == 6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
+		parse_icmp(ctx, pkt, end);
+		return;
+	}
 	if (pkt->protocol != IPPROTO_TCP && pkt->protocol != IPPROTO_UDP)
 		return;
-	if (pkt->fragment == FRAGMENT_LATER || pkt->l4_off + size > end)
+	if (pkt->l4_off + size > ip_end && pkt->fragment == FRAGMENT_FIRST)
+		pkt->tiny = 1;
+	if (pkt->l4_off + size > end)
 		return;
 	ports = inner_header_at(ctx, pkt, pkt->l4_off, sizeof(*ports));
 	if (!ports)
@@ -78,7 +122,8 @@ static __always_inline int parse_inner_ipv4(struct xdp_md *ctx, struct packet *p
 	__builtin_memcpy(pkt->source, &ip->saddr, 4);
 	__builtin_memcpy(pkt->destination, &ip->daddr, 4);
 	fragment = bpf_ntohs(ip->frag_off);
-	if (fragment & IPV4_OFFSET_MASK)
+	pkt->fragment_offset = fragment & IPV4_OFFSET_MASK;
+	if (pkt->fragment_offset)
 		pkt->fragment = FRAGMENT_LATER;
 	else if (fragment & IPV4_MF)
 		pkt->fragment = FRAGMENT_FIRST;
@@ -109,17 +154,21 @@ static __always_inline int parse_inner_ipv6(struct xdp_md *ctx, struct packet *p
 	    ipv6_skip_extensions(ctx, &walk))
 		walk.next = IPPROTO_NONE; /* chain is cut or too long: no transport to look at */
 	pkt->split = walk.split;
+	/* The whole chain belongs into the first fragment (RFC 7112 section 5). */
+	pkt->tiny = walk.cut && walk.fragment == FRAGMENT_FIRST &&
+		    pkt->l3_off + pkt->ip_len <= pkt->inner_end;
 	pkt->l4_off = walk.off;
 	pkt->protocol = walk.next;
 	pkt->fragment = walk.fragment;
 	pkt->fragment_id = walk.fragment_id;
+	pkt->fragment_offset = walk.fragment_offset;
 	return CONTINUE;
 }
 
 /* A function of its own, so that the verifier proves it once and not for each outer shape. */
 __noinline int parse_inner(struct xdp_md *ctx, struct packet *pkt)
 {
-	__u32 l3_off = 0, ethertype, end;
+	__u32 l3_off = 0, ethertype, ip_end, end;
 	struct ethhdr *eth;
 	int verdict;
 
@@ -145,7 +194,7 @@ __noinline int parse_inner(struct xdp_md *ctx, struct packet *pkt)
 		return VERDICT_HEADERS_NOT_LINEAR;
 	if (verdict != CONTINUE || !pkt->family)
 		return verdict;
-	end = pkt->l3_off + pkt->ip_len;
+	end = ip_end = pkt->l3_off + pkt->ip_len;
 	if (end > pkt->inner_end) {
 		if (config.truncated_drop)
 			return VERDICT_TRUNCATED;
@@ -154,7 +203,7 @@ __noinline int parse_inner(struct xdp_md *ctx, struct packet *pkt)
 	}
 	if (pkt->fragment != FRAGMENT_NONE)
 		pkt->notes |= 1u << NOTE_FRAGMENT;
-	parse_ports(ctx, pkt, end);
+	parse_ports(ctx, pkt, ip_end, end);
 	return pkt->split ? VERDICT_HEADERS_NOT_LINEAR : CONTINUE;
 }
 

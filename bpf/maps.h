@@ -8,7 +8,7 @@
 
 #include "abi.h"
 
-/* Counters, by enum stage, then verdict, then note. */
+/* Counters, by enum stage, then verdict, note, side. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, STATS_MAX);
@@ -56,6 +56,38 @@ struct {
 } nat_map SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_NAT_TARGETS);
+	__type(key, __u32);
+	__type(value, struct nat_target);
+} target_map SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 2 * MAX_NAT_RULES);
+	__type(key, __u32);
+	__type(value, struct maglev);
+} maglev_map SEC(".maps");
+
+/* Its size is CONNTRACK_SIZE. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct conntrack_key);
+	__type(value, struct conntrack_value);
+} conntrack_map SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, NEXT_HOP_MAX);
+	__type(key, __u32);
+	__type(value, struct next_hop);
+} next_hop_map SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 2 * MAX_TARGET_VNIS);
@@ -84,6 +116,26 @@ struct {
 	__type(value, struct fragment_value);
 } fragment_map SEC(".maps");
 
+/* When an inner packet of this hash came first: CLOCK_MONOTONIC, nanoseconds. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_DEDUP_PACKETS);
+	__type(key, __u64);
+	__type(value, __u64);
+} dedup_map SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} event_ringbuf SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct event_budget);
+} event_map SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 16 * 1024 * 1024);
@@ -100,7 +152,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, MAX_WORKERS);
+	__uint(max_entries, WORKER_ENTRIES_MAX);
 	__type(key, __u32);
 	__type(value, struct worker_stats);
 } worker_map SEC(".maps");

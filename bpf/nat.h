@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Destination NAT: the most specific rule that matches gives the target; address,
- * port and checksums are rewritten in place, in the packet that is dropped anyway
- * once its inner frame has been copied out.
+ * Which target a packet gets: that of its flow, else of the most specific rule that
+ * matches it. Rewriting is translate.h's.
  */
 #ifndef VXLAN_NAT_H
 #define VXLAN_NAT_H
 
-#include "csum.h"
-#include "packet.h"
+#include "conntrack.h"
+#include "hash.h"
 
 /* Bitmap of the kinds of rule that there are for packets of this family, of control.nat_active. */
 static __always_inline __u32 rule_shapes(const struct packet *pkt, __u64 active)
@@ -19,17 +18,14 @@ static __always_inline __u32 rule_shapes(const struct packet *pkt, __u64 active)
 }
 
 /* The rule for this packet, or NULL. */
-static __always_inline struct nat_value *find_rule(struct packet *pkt,
-						   const struct control *control)
+static __always_inline struct nat_value *find_rule(struct packet *pkt, __u64 active)
 {
-	/* Read once: generation and shapes belong together. */
-	__u64 active = *(const volatile __u64 *)&control->nat_active;
 	__u32 shapes = rule_shapes(pkt, active);
 	struct nat_key key = {
 		.prefixlen = NAT_KEY_FIXED_BITS + (pkt->family == 4 ? 32 : 128),
 		.generation = active >> 32,
 		.family = pkt->family,
-		.port = pkt->destination_port,
+		.port = pkt->icmp ? 0 : pkt->destination_port,
 	};
 
 	__builtin_memcpy(key.address, pkt->destination, 16);
@@ -38,7 +34,7 @@ static __always_inline struct nat_value *find_rule(struct packet *pkt,
 		int by_protocol = shape == NAT_SHAPE_VNI_PROTOCOL || shape == NAT_SHAPE_PROTOCOL;
 		struct nat_value *value;
 
-		if (!(shapes & (1u << shape)))
+		if (!(shapes & (1u << shape)) || (pkt->icmp && !by_protocol))
 			continue;
 		key.vni = by_vni ? bpf_htonl(pkt->vni) : NAT_ANY_VNI;
 		key.protocol = by_protocol ? pkt->protocol : 0;
@@ -49,98 +45,64 @@ static __always_inline struct nat_value *find_rule(struct packet *pkt,
 	return NULL;
 }
 
-/* Writes target port and checksum into the transport header, if this packet carries it. */
-static __always_inline int translate_transport(struct xdp_md *ctx, struct packet *pkt,
-					       const struct nat_value *target)
+/* The rule's target for a new flow: key of target_map. */
+static __always_inline int choose_target(const struct packet *pkt, const struct nat_value *rule,
+					 __u32 *index)
 {
-	int words = pkt->family == 4 ? 2 : 8;
-	__u32 sum;
+	struct maglev *table;
+	__u32 slot;
 
-	if (pkt->fragment == FRAGMENT_LATER)
-		return CONTINUE;
-	if (pkt->protocol == IPPROTO_TCP) {
-		struct tcphdr *tcp = header_at(ctx, pkt->l4_off, sizeof(*tcp));
-
-		if (!tcp)
-			return VERDICT_HEADERS_NOT_LINEAR;
-		sum = csum_begin(tcp->check);
-		sum = csum_replace(sum, pkt->destination, target->address, words);
-		sum = csum_replace16(sum, tcp->dest, target->port);
-		tcp->check = csum_end(sum);
-		tcp->dest = target->port;
-	} else {
-		struct udphdr *udp = header_at(ctx, pkt->l4_off, sizeof(*udp));
-
-		if (!udp)
-			return VERDICT_HEADERS_NOT_LINEAR;
-		if (udp->check) { /* 0: the sender computed none (RFC 768) */
-			sum = csum_begin(udp->check);
-			sum = csum_replace(sum, pkt->destination, target->address, words);
-			sum = csum_replace16(sum, udp->dest, target->port);
-			udp->check = csum_end(sum) ?: 0xffff;
-		}
-		udp->dest = target->port;
-	}
-	return CONTINUE;
+	*index = rule->target;
+	if (!(rule->flags & NAT_FLAG_SEVERAL))
+		return 0;
+	table = bpf_map_lookup_elem(&maglev_map, index);
+	if (!table)
+		return -1;
+	/* Without the VNI, which AWS draws for each session: instances must choose alike. */
+	slot = (__u64)tuple_hash(pkt, 0) * MAGLEV_SLOTS >> 32;
+	barrier_var(slot);
+	if (slot >= MAGLEV_SLOTS)
+		return -1;
+	*index = table->slots[slot];
+	return 0;
 }
 
-static __always_inline int translate_address(struct xdp_md *ctx, struct packet *pkt,
-					     const struct nat_value *target)
+/*
+ * Sets pkt->translate and pkt->target for a packet with ports. A function of its own,
+ * so that the verifier proves it once.
+ */
+__noinline int find_target(struct packet *pkt)
 {
-	if (pkt->family == 4) {
-		struct iphdr *ip = header_at(ctx, pkt->l3_off, sizeof(*ip));
-		__u32 sum;
+	struct endpoint source, destination;
+	struct conntrack_key key = {};
+	struct conntrack_value *flow;
+	struct nat_target *target;
+	struct control *control;
+	struct nat_value *rule;
+	__u32 index = 0;
+	int to_high;
 
-		if (!ip)
-			return VERDICT_HEADERS_NOT_LINEAR;
-		sum = csum_begin(ip->check);
-		sum = csum_replace(sum, &ip->daddr, target->address, 2);
-		ip->check = csum_end(sum);
-		__builtin_memcpy(&ip->daddr, target->address, 4);
-	} else {
-		struct ipv6hdr *ip = header_at(ctx, pkt->l3_off, sizeof(*ip));
-
-		if (!ip)
-			return VERDICT_HEADERS_NOT_LINEAR;
-		__builtin_memcpy(&ip->daddr, target->address, 16);
-	}
-	return CONTINUE;
-}
-
-/* A translated frame leaves from the egress interface towards the target's next hop. */
-static __always_inline int rewrite_link_layer(struct xdp_md *ctx, struct packet *pkt,
-					      const __u8 *source, const __u8 *destination)
-{
-	struct ethhdr *eth = header_at(ctx, pkt->inner_off, sizeof(*eth));
-
-	if (!eth)
-		return VERDICT_HEADERS_NOT_LINEAR;
-	__builtin_memcpy(eth->h_dest, destination, 6);
-	__builtin_memcpy(eth->h_source, source, 6);
-	return CONTINUE;
-}
-
-static __always_inline int apply_nat(struct xdp_md *ctx, struct packet *pkt,
-				     const struct control *control, const struct interface *egress)
-{
-	struct nat_value *target = NULL;
-	int verdict;
-
-	if ((pkt->has_ports || pkt->fragment == FRAGMENT_LATER) &&
-	    (pkt->protocol == IPPROTO_TCP || pkt->protocol == IPPROTO_UDP))
-		target = find_rule(pkt, control);
-	if (!target)
-		return config.unmatched_drop && pkt->family ? VERDICT_UNMATCHED : CONTINUE;
-	if (!(target->flags & NAT_FLAG_RESOLVED))
-		return VERDICT_NEXT_HOP_UNRESOLVED;
-	verdict = translate_transport(ctx, pkt, target);
-	if (verdict != CONTINUE)
-		return verdict;
-	verdict = translate_address(ctx, pkt, target);
-	if (verdict != CONTINUE)
-		return verdict;
-	pkt->notes |= PACKET_NAT_APPLIED;
-	return rewrite_link_layer(ctx, pkt, egress->mac, target->mac);
+	if (!pkt)
+		return 0;
+	source.address = pkt->source;
+	source.port = pkt->source_port;
+	destination.address = pkt->destination;
+	destination.port = pkt->destination_port;
+	to_high = flow_key(&key, pkt, pkt->protocol, source, destination);
+	flow = bpf_map_lookup_elem(&conntrack_map, &key);
+	if (flow && follow_flow(pkt, flow, to_high))
+		return 0;
+	control = bpf_map_lookup_elem(&control_map, &index);
+	if (!control || pkt->icmp == ICMP_ECHO_ANSWER)
+		return 0;
+	/* Read once: generation and shapes belong together. */
+	rule = find_rule(pkt, *(const volatile __u64 *)&control->nat_active);
+	if (!rule || choose_target(pkt, rule, &index))
+		return 0;
+	target = bpf_map_lookup_elem(&target_map, &index);
+	if (target)
+		begin_flow(pkt, &key, flow != NULL, index, target->serial, to_high);
+	return 0;
 }
 
 #endif

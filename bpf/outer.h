@@ -68,13 +68,21 @@ static __always_inline int parse_outer_ipv6(struct xdp_md *ctx, __u32 off, struc
 	return CONTINUE;
 }
 
-/* Checks the lengths of a UDP datagram that is for the VXLAN port, and finds the inner frame. */
-static __always_inline int parse_vxlan(struct xdp_md *ctx, struct packet *pkt,
-				       struct outer_ip *outer, __u32 udp_length)
+/* Finds the UDP header of an IP packet at `off`. */
+static __always_inline int parse_outer_ip(struct xdp_md *ctx, __u32 ethertype, __u32 off,
+					  struct outer_ip *outer)
 {
-	__u32 vxlan_off = outer->udp_off + sizeof(struct udphdr);
-	struct vxlan_header *vxlan;
+	if (ethertype == ETHERTYPE_IPV4)
+		return parse_outer_ipv4(ctx, off, outer);
+	if (ethertype == ETHERTYPE_IPV6)
+		return parse_outer_ipv6(ctx, off, outer);
+	return VERDICT_PASSED;
+}
 
+/* Checks the lengths of a UDP datagram that is for us. */
+static __always_inline int check_datagram(struct xdp_md *ctx, const struct outer_ip *outer,
+					  __u32 udp_length)
+{
 	if (outer->fragment != FRAGMENT_NONE)
 		return VERDICT_OUTER_FRAGMENT;
 	if (outer->no_length)
@@ -82,6 +90,19 @@ static __always_inline int parse_vxlan(struct xdp_md *ctx, struct packet *pkt,
 	if (!frame_reaches(ctx, outer->end) || udp_length < sizeof(struct udphdr) ||
 	    outer->udp_off + udp_length > outer->end)
 		return VERDICT_OUTER_LENGTH;
+	return CONTINUE;
+}
+
+/* Finds the inner frame in a UDP datagram that is for the VXLAN port. */
+static __always_inline int parse_vxlan(struct xdp_md *ctx, struct packet *pkt,
+				       const struct outer_ip *outer, __u32 udp_length)
+{
+	__u32 vxlan_off = outer->udp_off + sizeof(struct udphdr);
+	struct vxlan_header *vxlan;
+	int verdict = check_datagram(ctx, outer, udp_length);
+
+	if (verdict != CONTINUE)
+		return verdict;
 	if (udp_length < sizeof(struct udphdr) + VXLAN_HEADER_LEN)
 		return VERDICT_VXLAN_SHORT;
 	vxlan = header_at(ctx, vxlan_off, sizeof(*vxlan));
@@ -95,6 +116,8 @@ static __always_inline int parse_vxlan(struct xdp_md *ctx, struct packet *pkt,
 	return CONTINUE;
 }
 
+#include "geneve.h"
+
 static __always_inline int parse_outer(struct xdp_md *ctx, struct packet *pkt)
 {
 	struct outer_ip outer = {};
@@ -103,18 +126,19 @@ static __always_inline int parse_outer(struct xdp_md *ctx, struct packet *pkt)
 	int verdict;
 
 	ethertype = skip_vlan_tags(ctx, 0, MAX_HEADER_OFFSET, &l3_off);
-	if (ethertype == ETHERTYPE_IPV4)
-		verdict = parse_outer_ipv4(ctx, l3_off, &outer);
-	else if (ethertype == ETHERTYPE_IPV6)
-		verdict = parse_outer_ipv6(ctx, l3_off, &outer);
-	else
-		verdict = VERDICT_PASSED;
+	verdict = parse_outer_ip(ctx, ethertype, l3_off, &outer);
 	if (verdict != CONTINUE)
 		return verdict;
 	udp = header_at(ctx, outer.udp_off, sizeof(*udp));
-	if (!udp || udp->dest != config.vxlan_port)
+	if (!udp)
 		return VERDICT_PASSED;
-	return parse_vxlan(ctx, pkt, &outer, bpf_ntohs(udp->len));
+	pkt->outer_l3_off = l3_off;
+	pkt->outer_family = ethertype == ETHERTYPE_IPV4 ? 4 : 6;
+	if (udp->dest == config.vxlan_port)
+		return parse_vxlan(ctx, pkt, &outer, bpf_ntohs(udp->len));
+	if (config.geneve && udp->dest == bpf_htons(GENEVE_PORT))
+		return parse_geneve(ctx, pkt, &outer, bpf_ntohs(udp->len));
+	return VERDICT_PASSED;
 }
 
 #endif

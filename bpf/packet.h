@@ -44,33 +44,90 @@ struct frag_hdr {
 	__be32 identification;
 };
 
+/* ICMP (RFC 792) and ICMPv6 (RFC 4443) up to the identifier of echo; linux/icmp.h needs a libc. */
+struct icmp_header {
+	__u8 type;
+	__u8 code;
+	__sum16 checksum;
+	__be16 id;
+	__be16 rest;
+};
+
+/* ICMP types, and those of ICMPv6, where errors are below 128. */
+enum {
+	ICMP_TYPE_ECHO_REPLY = 0,
+	ICMP_TYPE_UNREACHABLE = 3,
+	ICMP_TYPE_SOURCE_QUENCH = 4,
+	ICMP_TYPE_REDIRECT = 5,
+	ICMP_TYPE_ECHO_REQUEST = 8,
+	ICMP_TYPE_TIME_EXCEEDED = 11,
+	ICMP_TYPE_PARAMETER_PROBLEM = 12,
+	ICMPV6_TYPE_INFORMATIONAL = 128,
+	ICMPV6_TYPE_ECHO_REQUEST = 128,
+	ICMPV6_TYPE_ECHO_REPLY = 129,
+};
+
 enum fragment {
 	FRAGMENT_NONE,
 	FRAGMENT_FIRST,
 	FRAGMENT_LATER,
 };
 
+/* What an ICMP or ICMPv6 message is to us. */
+enum icmp {
+	ICMP_NONE, /* not ICMP, or another message */
+	ICMP_ECHO_REQUEST,
+	ICMP_ECHO_ANSWER,
+	ICMP_ERROR, /* carries the beginning of the packet that it is about */
+};
+
+/* Which address of the packet becomes the target's. */
+enum translate {
+	TRANSLATE_NONE,
+	TRANSLATE_DESTINATION,
+	TRANSLATE_SOURCE, /* a reply */
+	TRANSLATE_ERROR,  /* the embedded header's, see icmp_error.h */
+};
+
 struct packet {
-	__u32 inner_off; /* inner Ethernet header */
+	__u32 inner_off; /* inner Ethernet header; 0: VXLAN was not read yet */
 	__u32 inner_end; /* by the outer UDP length, never outer padding */
 	__u32 vni;
-	__u32 l3_off; /* inner IP header */
-	__u32 l4_off; /* inner transport header, if has_ports */
-	__u32 ip_len; /* inner IPv4 total length, as the header says */
+	__u32 outer_l3_off; /* outer IP header, of outer_family */
+	__u32 l3_off;	    /* inner IP header */
+	__u32 l4_off;	    /* inner transport header, if has_ports or icmp */
+	__u32 ip_len;	    /* inner IP packet, bytes, as its header says */
 	__u32 fragment_id;
-	__u32 notes; /* bitmap of enum note and PACKET_* */
-	__be16 source_port;
+	__u32 notes;	    /* bitmap of enum note and PACKET_* */
+	__u32 target;	    /* key of target_map, if translate */
+	__u32 serial;	    /* of the target */
+	__be16 source_port; /* the identifier of ICMP echo is both ports */
 	__be16 destination_port;
-	__u8 family;	/* 4, 6, or 0: not IP */
-	__u8 protocol;	/* IPPROTO_*, behind extension headers */
-	__u8 fragment;	/* enum fragment */
-	__u8 has_ports; /* whole TCP or UDP header is there */
-	__u8 tagged;	/* first inner tag is 802.1Q */
-	__u8 split;	/* an inner header is there, but not in the first buffer */
+	__u16 fragment_offset; /* in units of 8 bytes */
+	__u16 info;	       /* INFO_*: what the injector must know */
+	__u8 outer_family;     /* 4, 6, or 0: not IP */
+	__u8 family;	       /* of the inner packet, likewise */
+	__u8 protocol;	       /* IPPROTO_*, behind extension headers */
+	__u8 fragment;	       /* enum fragment */
+	__u8 icmp;	       /* enum icmp */
+	__u8 has_ports;	       /* whole TCP or UDP header is there, or ICMP echo's */
+	__u8 tiny;	       /* a first fragment without its whole transport header */
+	__u8 tagged;	       /* first inner tag is 802.1Q */
+	__u8 split;	       /* an inner header is there, but not in the first buffer */
+	__u8 translate;	       /* enum translate */
 	__u8 reserved[2];
 	__u8 source[16]; /* IPv4 in the first four bytes */
 	__u8 destination[16];
 };
+
+/*
+ * The VNI as part of what tells flows and datagrams apart. Who has copies dropped mirrors
+ * a flow in several sessions, of which either may bring a packet first.
+ */
+static __always_inline __u32 session_of(const struct packet *pkt)
+{
+	return config.dedup_window_ns ? 0 : pkt->vni;
+}
 
 /* Further bits of packet.notes, behind those of enum note. */
 #define PACKET_NAT_APPLIED (1u << 30)
@@ -102,20 +159,23 @@ struct ipv6_walk {
 	__u32 off; /* in: first byte behind the fixed header; out: transport header */
 	__u32 end; /* bytes of the packet end here */
 	__u32 fragment_id;
-	__u8 next;     /* in and out: protocol number of what stands at off */
-	__u8 fragment; /* out: enum fragment */
-	__u8 split;    /* out: the chain goes on, but not in the first buffer */
-	__u8 reserved[1];
+	__u8 next;	       /* in and out: protocol number of what stands at off */
+	__u8 fragment;	       /* out: enum fragment */
+	__u8 split;	       /* out: the chain goes on, but not in the first buffer */
+	__u8 cut;	       /* out: the chain goes on behind the end */
+	__u32 fragment_offset; /* out: in units of 8 bytes */
 };
 
 /*
  * Walks IPv6 extension headers (RFC 8200 section 4): hop-by-hop, routing,
- * destination options, fragment. AH and ESP count as transport. Returns 0, or -1
- * when the chain can't be followed to its end. A function of its own, so that the
+ * destination options, one fragment header. AH and ESP count as transport. Returns 0,
+ * or -1 when the chain can't be followed to its end. A function of its own, so that the
  * verifier proves it once.
  */
 __noinline int ipv6_skip_extensions(struct xdp_md *ctx, struct ipv6_walk *walk)
 {
+	int fragment_headers = 0;
+
 	if (!walk)
 		return -1;
 	/* Once more than there may be, to see what follows the last one. */
@@ -130,17 +190,23 @@ __noinline int ipv6_skip_extensions(struct xdp_md *ctx, struct ipv6_walk *walk)
 		option = header_at(ctx, off, 8);
 		if (!option) {
 			walk->split = off <= MAX_HEADER_OFFSET && off + 8 <= walk->end;
+			walk->cut = off + 8 > walk->end;
 			return -1;
 		}
-		if (off + 8 > walk->end)
+		if (off + 8 > walk->end) {
+			walk->cut = 1;
 			return -1;
+		}
 		walk->next = option->nexthdr;
 		if (next == IPPROTO_FRAGMENT) {
 			struct frag_hdr *fragment = (void *)option;
 			__u16 offset = bpf_ntohs(fragment->frag_off);
 
+			if (fragment_headers++)
+				return -1; /* which of them would count? */
 			walk->off = off + 8;
 			walk->fragment_id = fragment->identification;
+			walk->fragment_offset = offset >> 3;
 			if (offset & IPV6_OFFSET_MASK) {
 				walk->fragment = FRAGMENT_LATER;
 				return 0;

@@ -3,6 +3,7 @@
 #ifndef VXLAN_VERDICT_H
 #define VXLAN_VERDICT_H
 
+#include "event.h"
 #include "packet.h"
 
 enum verdict_class {
@@ -25,14 +26,6 @@ static __always_inline enum verdict_class class_of(__u32 verdict)
 	return CLASS_ERROR;
 }
 
-static __always_inline void count(__u32 key, __u64 amount)
-{
-	__u64 *counter = bpf_map_lookup_elem(&stats_map, &key);
-
-	if (counter)
-		*counter += amount;
-}
-
 /* What the frame went through, counted when it is sure that the frame goes out. */
 static __always_inline void count_forwarded(const struct packet *pkt)
 {
@@ -49,11 +42,20 @@ static __always_inline void count_forwarded(const struct packet *pkt)
 			count(STATS_NOTE(note), 1);
 }
 
-static __always_inline int conclude(const struct packet *pkt, __u32 verdict)
+/* What a security team wants to hear of: broken packets, and those that were kept out. */
+static __always_inline int is_event(__u32 verdict, enum verdict_class class)
+{
+	return class == CLASS_MALFORMED || verdict == VERDICT_NOT_ALLOWED ||
+	       verdict == VERDICT_VNI_MISMATCH;
+}
+
+static __always_inline int conclude(struct xdp_md *ctx, struct packet *pkt, __u32 verdict)
 {
 	enum verdict_class class = class_of(verdict);
 
 	count(STATS_VERDICT(verdict), 1);
+	if (config.event_rate && is_event(verdict, class))
+		report_event(ctx, pkt, verdict);
 	if (class == CLASS_FORWARD)
 		count_forwarded(pkt);
 	else if (class == CLASS_ERROR)

@@ -28,14 +28,17 @@ const volatile struct config config = {};
 
 /* Puts types that no map or variable has into the object's type information. */
 const struct frame_record *frame_record_type __attribute__((unused));
+const struct frame_info *frame_info_type __attribute__((unused));
+const struct event *event_type __attribute__((unused));
 
 #include "packet.h"
 #include "outer.h"
 #include "vni.h"
 #include "inner.h"
 #include "allow.h"
-#include "nat.h"
+#include "dedup.h"
 #include "fragment.h"
+#include "icmp_error.h"
 #include "rewrite.h"
 #include "emit.h"
 #include "verdict.h"
@@ -60,12 +63,16 @@ static __always_inline int process(struct xdp_md *ctx, struct packet *pkt)
 	count(STAGE_VXLAN, 1);
 	STAGE(parse_inner(ctx, pkt));
 	STAGE(check_allowlist(pkt, control));
-	STAGE(track_fragment(pkt, control));
+	STAGE(check_duplicate(ctx, pkt));
+	STAGE(follow_first_fragment(pkt, control));
 	count(STAGE_INNER, 1);
-	STAGE(apply_nat(ctx, pkt, control, egress));
+	STAGE(choose_translation(ctx, pkt, control));
+	remember_first_fragment(pkt);
+	STAGE(translate(ctx, pkt));
+	STAGE(rewrite_link_layer(ctx, pkt, egress));
 	STAGE(clear_df(ctx, pkt));
-	STAGE(check_mtu(pkt, egress));
-	return emit_to_ring(ctx, pkt);
+	STAGE(check_mtu(ctx, pkt, egress));
+	return emit_to_ring(ctx, pkt, egress);
 }
 
 SEC("xdp.frags")
@@ -74,7 +81,7 @@ int vxlan_pipeline(struct xdp_md *ctx)
 	struct packet pkt = {};
 
 	count(STAGE_TOTAL, 1);
-	return conclude(&pkt, process(ctx, &pkt));
+	return conclude(ctx, &pkt, process(ctx, &pkt));
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -10,7 +10,7 @@ set -euo pipefail
 
 RUST_NEEDED=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
 BUILD=(gcc make clang libelf-dev zlib1g-dev pkg-config iproute2 ethtool ca-certificates curl)
-TEST=(tshark python3-scapy tcpdump)
+TEST=(tshark python3-scapy tcpdump nftables)
 LINT=(clang-format shellcheck)
 
 check_only=false

@@ -71,7 +71,10 @@ fn lists(preprocessed: &str) -> Result<String> {
         if kind == "const" {
             let (name, value) = rest.split_once(' ').context("constant without value")?;
             let (name, value) = (name.trim_matches('"'), value.trim_end_matches('u'));
-            writeln!(source, "/// `{name}` of `bpf/abi.h`.\npub const {name}: u32 = {value};")?;
+            writeln!(
+                source,
+                "/// `{name}` of `bpf/abi.h`.\n#[allow(unused_parens)]\npub const {name}: u32 = {value};"
+            )?;
             continue;
         }
         let (head, text) = rest.split_once('"').context("entry without description")?;

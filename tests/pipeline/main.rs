@@ -4,10 +4,15 @@
 mod benchmark;
 mod captures;
 mod corpus;
+mod dedup;
 mod delivery;
 mod demo;
+mod events;
 mod faults;
+mod fragments;
+mod geneve;
 mod ledger;
 mod lifecycle;
+mod link_layer;
 mod nat;
 mod oracle;

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use crate::allowlist::Allowlist;
+use crate::choice::RewriteL2;
 use crate::error::{ConfigError, Warning};
-use crate::nat::{MAX_NAT_RULES, NatMatch, NatProtocol, NatRule, NatTarget};
+use crate::nat::{NatMatch, NatProtocol, NatRule, NatTarget, check_nat_limits};
 use crate::nat_file::load_nat_rules;
 use crate::settings::{Key, Settings};
 use crate::value::InterfaceName;
@@ -20,6 +21,7 @@ impl Settings {
             )));
         }
         self.check_nat()?;
+        self.check_next_hop()?;
         if self.entries.contains_key(&Key::EnableAllowlist)
             && self.entries.contains_key(&Key::AllowlistFile)
         {
@@ -46,6 +48,20 @@ impl Settings {
             (None, _, Some(_)) => Err(lacks(Key::SourcePort, Key::NatIp)),
             (None, Some(_), None) => Err(lacks(Key::NatPort, Key::NatIp)),
         }
+    }
+
+    fn check_next_hop(&self) -> Result<(), ConfigError> {
+        if self.next_hop.is_none() || self.rewrite_l2 == RewriteL2::All {
+            return Ok(());
+        }
+        Err(ConfigError::Conflict(format!(
+            "{} needs {key}=all, and {key} is {} ({}): only under all are untranslated frames \
+             addressed anew",
+            self.given(Key::NextHop),
+            self.rewrite_l2,
+            self.origin(Key::RewriteL2).describe(Key::RewriteL2),
+            key = Key::RewriteL2,
+        )))
     }
 
     /// A key with its value and where that was given.
@@ -79,7 +95,7 @@ impl Settings {
             port: matched,
             destination: None,
             vni: None,
-            target: NatTarget { address, port: self.nat_port.unwrap_or(matched) },
+            targets: vec![NatTarget { address, port: self.nat_port.unwrap_or(matched) }.into()],
         })
     }
 
@@ -118,13 +134,11 @@ fn merge(
         );
         return Err(ConfigError::file(path, problem));
     }
-    let count = from_file.len() + 1;
-    if count > MAX_NAT_RULES {
-        let problem =
-            format!("{count} rules with the one of NAT_IP, at most {MAX_NAT_RULES} can be loaded");
-        return Err(ConfigError::file(path, problem));
-    }
-    Ok([single].into_iter().chain(from_file).collect())
+    let rules: Vec<_> = [single].into_iter().chain(from_file).collect();
+    check_nat_limits(&rules).map_err(|problem| {
+        ConfigError::file(path, format!("with the rule of NAT_IP: {problem}"))
+    })?;
+    Ok(rules)
 }
 
 #[cfg(test)]

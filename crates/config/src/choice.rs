@@ -71,6 +71,16 @@ choice! {
 }
 
 choice! {
+    /// Which frames get a new link-layer header.
+    RewriteL2, allowed "nat or all" {
+        /// Those that were translated.
+        Nat = "nat",
+        /// Every frame.
+        All = "all",
+    }
+}
+
+choice! {
     /// How the XDP program is attached.
     XdpMode, allowed "auto, native or generic" {
         /// Native where the driver can, else generic.
@@ -104,6 +114,7 @@ mod tests {
         check(VniMismatch::ALLOWED, VniMismatch::ALL.iter().map(|c| c.as_str()));
         check(AllowlistMatch::ALLOWED, AllowlistMatch::ALL.iter().map(|c| c.as_str()));
         check(Disposition::ALLOWED, Disposition::ALL.iter().map(|c| c.as_str()));
+        check(RewriteL2::ALLOWED, RewriteL2::ALL.iter().map(|c| c.as_str()));
         check(XdpMode::ALLOWED, XdpMode::ALL.iter().map(|c| c.as_str()));
     }
 }

@@ -33,6 +33,7 @@ mod error;
 mod json;
 mod nat;
 mod nat_file;
+mod next_hop;
 mod resolve;
 mod ring_size;
 pub mod settings;
@@ -41,14 +42,16 @@ mod vni;
 
 pub use allowlist::{Allowlist, MAX_ALLOWLIST_ENTRIES, parse_entry};
 pub use args::{after_help, args, command, positional};
-pub use choice::{AllowlistMatch, Disposition, VniMismatch, XdpMode};
+pub use choice::{AllowlistMatch, Disposition, RewriteL2, VniMismatch, XdpMode};
 pub use cpu::CpuAffinity;
 pub use env_example::env_example;
 pub use error::{ConfigError, EXIT_STATUS, Warning};
 pub use nat::{
-    MAX_NAT_RULES, NatMatch, NatProtocol, NatRule, NatTarget, nat_rules_json, parse_target,
+    MAX_NAT_RULES, MAX_NAT_TARGETS, MAX_RULE_TARGETS, NatMatch, NatProtocol, NatRule, NatTarget,
+    WeightedTarget, check_nat_limits, nat_rules_json, parse_target, parse_weighted_target,
 };
 pub use nat_file::{load_nat_rules, parse_nat_rules};
+pub use next_hop::NextHopAddresses;
 pub use resolve::{Entry, Origin};
 pub use ring_size::RingSize;
 pub use settings::{Key, Settings};

@@ -1,21 +1,35 @@
 //! Destination NAT rules.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
 
 use crate::vni::MAX_VNI;
 
+mod rule_match;
+mod target;
+
+pub use rule_match::NatMatch;
+pub(crate) use target::parse_target_address;
+pub use target::{NatTarget, WeightedTarget, parse_target, parse_weighted_target};
+
 /// How many rules a set can have.
 pub const MAX_NAT_RULES: usize = 4096;
+
+/// How many targets a rule can have.
+pub const MAX_RULE_TARGETS: usize = 64;
+
+/// How many targets the rules of a set can have together.
+pub const MAX_NAT_TARGETS: usize = 8192;
 
 /// The version that rule files are written with.
 const FILE_VERSION: &str = "1.0";
 
-/// The transport protocols that a rule matches.
+/// The packets that a rule matches, by what is above IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NatProtocol {
     /// TCP and UDP.
@@ -24,6 +38,8 @@ pub enum NatProtocol {
     Tcp,
     /// UDP.
     Udp,
+    /// Echo requests: ICMP for IPv4 (RFC 792), ICMPv6 for IPv6 (RFC 4443). They have no port.
+    Icmp,
 }
 
 impl NatProtocol {
@@ -33,7 +49,13 @@ impl NatProtocol {
             Self::Any => "any",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Icmp => "icmp",
         }
+    }
+
+    /// Whether its packets have ports.
+    pub fn has_ports(self) -> bool {
+        self != Self::Icmp
     }
 }
 
@@ -47,133 +69,149 @@ impl std::str::FromStr for NatProtocol {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Any, Self::Tcp, Self::Udp];
+        let all = [Self::Any, Self::Tcp, Self::Udp, Self::Icmp];
         let known = all.into_iter().find(|p| p.as_str().eq_ignore_ascii_case(text));
-        known.ok_or_else(|| format!("{text:?} is not a protocol: udp, tcp or any"))
+        known.ok_or_else(|| format!("{text:?} is not a protocol: udp, tcp, any or icmp"))
     }
 }
 
-/// Where a rule sends packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NatTarget {
-    /// The new inner destination address.
-    pub address: IpAddr,
-    /// The new inner destination port, in host byte order.
-    pub port: u16,
-}
-
-impl fmt::Display for NatTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SocketAddr::new(self.address, self.port).fmt(f)
-    }
-}
-
-/// A rule: packets that match get the target as their destination. A rule matches packets of its
-/// target's family only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A rule: packets that match get one of the targets as their destination. A rule matches packets
+/// of its targets' family only.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NatRule {
     /// The protocol that is matched.
     pub protocol: NatProtocol,
-    /// The inner destination port that is matched, in host byte order; not 0.
+    /// The inner destination port that is matched, in host byte order; 0 for ICMP only.
     pub port: u16,
-    /// The inner destination addresses that are matched; without it all of the target's family.
+    /// The inner destination addresses that are matched; without it all of the targets' family.
     pub destination: Option<IpNet>,
     /// The VNI that is matched, 24 bits; without it every accepted one.
     pub vni: Option<u32>,
-    /// Where matching packets go.
-    pub target: NatTarget,
+    /// Where matching packets go: 1 to [`MAX_RULE_TARGETS`], all different and of one family, at
+    /// least one with a weight. All packets of a flow go to the same.
+    pub targets: Vec<WeightedTarget>,
 }
 
 impl NatRule {
     /// A rule from its parts, checked.
     ///
     /// # Errors
-    /// In words that begin with the name of the bad part (`port: 0 is ...`): a port is 0, the VNI
-    /// has more than 24 bits, the target's address can't be one, or the destination is of another
-    /// family or has bits set behind its prefix.
+    /// In words that begin with the name of the bad part (`port: 0 is ...`, `targets[1].port: ...`):
+    /// a port is 0, or isn't with ICMP, the VNI has more than 24 bits, a target's address can't be
+    /// one, the destination is of another family or has bits set behind its prefix, or the targets
+    /// are not as [`NatRule::targets`] says.
     pub fn new(
         protocol: NatProtocol,
         port: u16,
         destination: Option<IpNet>,
         vni: Option<u32>,
-        target: NatTarget,
+        targets: Vec<WeightedTarget>,
     ) -> Result<Self, String> {
-        if port == 0 {
-            return Err("port: 0 is not a port, 1 to 65535 is allowed".to_owned());
-        }
-        if target.port == 0 {
-            return Err("target.port: 0 is not a port, 1 to 65535 is allowed".to_owned());
-        }
+        check_port(protocol, port).map_err(|problem| format!("port: {problem}"))?;
         if let Some(vni) = vni.filter(|vni| *vni > MAX_VNI) {
             return Err(format!("vni: {vni} is not a VNI, 0 to {MAX_VNI} is allowed"));
         }
-        check_target_address(target.address)
-            .map_err(|problem| format!("target.address: {problem}"))?;
+        let family = check_targets(protocol, &targets)?;
         if let Some(net) = destination {
-            if net.addr() != net.network() {
-                return Err(format!(
-                    "destination: {net} has host bits set, {} has not",
-                    net.trunc()
-                ));
-            }
-            if net.addr().is_ipv6() != target.address.is_ipv6() {
-                return Err(format!(
-                    "destination: {net} is {}, but the target {} is {}",
-                    family(net.addr()),
-                    target.address,
-                    family(target.address)
-                ));
-            }
+            check_destination(net, family).map_err(|problem| format!("destination: {problem}"))?;
         }
         // All addresses is what no destination means; there must be one way to say it.
         let destination = destination.filter(|net| net.prefix_len() > 0);
-        Ok(Self { protocol, port, destination, vni, target })
+        Ok(Self { protocol, port, destination, vni, targets })
     }
 
     /// Whether the rule is about IPv6 packets (else IPv4).
     pub fn is_ipv6(&self) -> bool {
-        self.target.address.is_ipv6()
+        self.targets.first().is_some_and(|weighted| weighted.target.address.is_ipv6())
     }
+}
+
+fn check_port(protocol: NatProtocol, port: u16) -> Result<(), String> {
+    match (protocol.has_ports(), port) {
+        (true, 0) => Err("0 is not a port, 1 to 65535 is allowed".to_owned()),
+        (false, 1..) => Err(format!("{port} is given, but {protocol} has no ports")),
+        _ => Ok(()),
+    }
+}
+
+/// Checks what a rule's targets must be together, and returns the first one's address.
+fn check_targets(protocol: NatProtocol, targets: &[WeightedTarget]) -> Result<IpAddr, String> {
+    let Some(WeightedTarget { target: first, .. }) = targets.first() else {
+        return Err("targets: there is none".to_owned());
+    };
+    if targets.len() > MAX_RULE_TARGETS {
+        let count = targets.len();
+        return Err(format!("targets: {count} targets, at most {MAX_RULE_TARGETS} are allowed"));
+    }
+    let mut seen = HashSet::new();
+    for (index, WeightedTarget { target, .. }) in targets.iter().enumerate() {
+        let at = format!("targets[{index}]");
+        check_port(protocol, target.port).map_err(|problem| format!("{at}.port: {problem}"))?;
+        target::check_address(target.address)
+            .map_err(|problem| format!("{at}.address: {problem}"))?;
+        if target.address.is_ipv6() != first.address.is_ipv6() {
+            return Err(format!(
+                "{at}.address: {} is {}, but the first target {} is {}",
+                target.address,
+                family(target.address),
+                first.address,
+                family(first.address)
+            ));
+        }
+        if !seen.insert(target) {
+            return Err(format!("{at}: {target} is given twice"));
+        }
+    }
+    if targets.iter().all(|weighted| weighted.weight == 0) {
+        return Err("targets: all have weight 0, so that new flows have none to go to".to_owned());
+    }
+    Ok(first.address)
+}
+
+fn check_destination(net: IpNet, target: IpAddr) -> Result<(), String> {
+    if net.addr() != net.network() {
+        return Err(format!("{net} has host bits set, {} has not", net.trunc()));
+    }
+    if net.addr().is_ipv6() != target.is_ipv6() {
+        return Err(format!(
+            "{net} is {}, but the target {target} is {}",
+            family(net.addr()),
+            family(target)
+        ));
+    }
+    Ok(())
 }
 
 impl fmt::Display for NatRule {
-    /// `udp/31765 to 198.51.100.0/24 vni 7 -> 192.0.2.9:8081`
+    /// `udp/31765 to 198.51.100.0/24 vni 7 -> 192.0.2.9:8081`; several targets are separated by
+    /// commas, weights that are not 1 follow their target: `192.0.2.9:8081 weight 3`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.protocol, self.port)?;
-        if let Some(destination) = self.destination {
-            write!(f, " to {destination}")?;
+        write!(f, "{} ->", NatMatch::of(self))?;
+        for (index, target) in self.targets.iter().enumerate() {
+            write!(f, "{} {target}", if index == 0 { "" } else { "," })?;
         }
-        if let Some(vni) = self.vni {
-            write!(f, " vni {vni}")?;
-        }
-        write!(f, " -> {}", self.target)
-    }
-}
-
-impl Serialize for NatTarget {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("NatTarget", 2)?;
-        out.serialize_field("address", &self.address)?;
-        out.serialize_field("port", &self.port)?;
-        out.end()
+        Ok(())
     }
 }
 
 impl Serialize for NatRule {
     /// As an element of `rules` in a rule file.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("NatRule", 5)?;
-        out.serialize_field("protocol", self.protocol.as_str())?;
-        out.serialize_field("port", &self.port)?;
-        match self.destination {
-            Some(net) => out.serialize_field("destination", &net.to_string())?,
-            None => out.skip_field("destination")?,
+        let mut out = serializer.serialize_map(None)?;
+        out.serialize_entry("protocol", self.protocol.as_str())?;
+        if self.protocol.has_ports() {
+            out.serialize_entry("port", &self.port)?;
         }
-        match self.vni {
-            Some(vni) => out.serialize_field("vni", &vni)?,
-            None => out.skip_field("vni")?,
+        if let Some(net) = self.destination {
+            out.serialize_entry("destination", &net.to_string())?;
         }
-        out.serialize_field("target", &self.target)?;
+        if let Some(vni) = self.vni {
+            out.serialize_entry("vni", &vni)?;
+        }
+        match self.targets[..] {
+            [WeightedTarget { target, weight: 1 }] => out.serialize_entry("target", &target)?,
+            _ => out.serialize_entry("targets", &self.targets)?,
+        }
         out.end()
     }
 }
@@ -183,75 +221,21 @@ pub fn nat_rules_json(rules: &[NatRule]) -> serde_json::Value {
     json!({ "version": FILE_VERSION, "rules": rules })
 }
 
-/// What tells packets of one rule from those of another; two rules of a set can't have the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct NatMatch {
-    /// Whether IPv6 packets are matched (else IPv4).
-    pub ipv6: bool,
-    /// See [`NatRule::protocol`].
-    pub protocol: NatProtocol,
-    /// See [`NatRule::port`].
-    pub port: u16,
-    /// See [`NatRule::destination`].
-    pub destination: Option<IpNet>,
-    /// See [`NatRule::vni`].
-    pub vni: Option<u32>,
-}
-
-impl NatMatch {
-    /// The match of a rule.
-    pub fn of(rule: &NatRule) -> Self {
-        let NatRule { protocol, port, destination, vni, .. } = *rule;
-        Self { ipv6: rule.is_ipv6(), protocol, port, destination, vni }
-    }
-}
-
-/// A target as it is written on a command line: `192.0.2.9:8081`, `192.0.2.9`,
-/// `[2001:db8::9]:8081`, `[2001:db8::9]` or `2001:db8::9`. An IPv6 address needs the brackets if a
-/// port follows. Without a port the target has `default_port`.
+/// Refuses a set of rules that is too large.
 ///
 /// # Errors
-/// In words, if the text is none of these, the port is 0, or the address can't be a target.
-pub fn parse_target(text: &str, default_port: u16) -> Result<NatTarget, String> {
-    let bracketed = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-    let bracketed = bracketed.and_then(|t| t.parse().ok()).map(IpAddr::V6);
-    let target = if let Ok(address) = bracketed.map_or_else(|| text.parse(), Ok) {
-        NatTarget { address, port: default_port }
-    } else if let Ok(socket) = text.parse::<SocketAddr>() {
-        NatTarget { address: socket.ip(), port: socket.port() }
-    } else {
-        return Err(format!(
-            "{text:?} is not a target such as 192.0.2.9:8081, 192.0.2.9, [2001:db8::9]:8081 or \
-             2001:db8::9"
-        ));
-    };
-    check_target_address(target.address)?;
-    match target.port {
-        0 => Err(format!("{text:?}: 0 is not a port, 1 to 65535 is allowed")),
-        _ => Ok(target),
+/// In words: more than [`MAX_NAT_RULES`] rules, or more than [`MAX_NAT_TARGETS`] targets.
+pub fn check_nat_limits(rules: &[NatRule]) -> Result<(), String> {
+    if rules.len() > MAX_NAT_RULES {
+        return Err(format!("{} rules, at most {MAX_NAT_RULES} are allowed", rules.len()));
     }
-}
-
-pub(crate) fn parse_target_address(text: &str) -> Result<IpAddr, String> {
-    let address = text.parse().map_err(|_| "it is not an IPv4 or IPv6 address".to_owned())?;
-    check_target_address(address)?;
-    Ok(address)
-}
-
-/// Refuses addresses that packets can't be sent to.
-fn check_target_address(address: IpAddr) -> Result<(), String> {
-    let kind = match address {
-        _ if address.is_unspecified() => "the unspecified address",
-        _ if address.is_loopback() => "a loopback address",
-        _ if address.is_multicast() => "a multicast address",
-        IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => return Err(format!("{address} is IPv4 written as IPv6: write {v4}")),
-            None => return Ok(()),
-        },
-        IpAddr::V4(_) => return Ok(()),
-    };
-    Err(format!("{address} is {kind}, which can't be a target"))
+    let targets: usize = rules.iter().map(|rule| rule.targets.len()).sum();
+    if targets > MAX_NAT_TARGETS {
+        return Err(format!(
+            "the rules have {targets} targets together, at most {MAX_NAT_TARGETS} are allowed"
+        ));
+    }
+    Ok(())
 }
 
 fn family(address: IpAddr) -> &'static str {

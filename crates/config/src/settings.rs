@@ -6,14 +6,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::choice::{AllowlistMatch, Disposition, VniMismatch, XdpMode};
+use crate::choice::{AllowlistMatch, Disposition, RewriteL2, VniMismatch, XdpMode};
 use crate::cpu::CpuAffinity;
 use crate::error::ConfigError;
 use crate::nat::parse_target_address;
+use crate::next_hop::NextHopAddresses;
 use crate::resolve::{Entries, Values};
 use crate::ring_size::RingSize;
 use crate::value::{
-    InterfaceName, WorkerThreads, absolute_path, interval, number, path, port, retry_time, switch,
+    InterfaceName, SWITCH, WorkerThreads, absolute_path, milliseconds, number, path, port, seconds,
+    switch,
 };
 use crate::vni::VniSet;
 
@@ -146,11 +148,18 @@ settings! {
             help: "What becomes of packets with another VNI: drop, or pass to the host for those \
                    who run another VXLAN device on it.",
         }
+        Geneve, geneve: bool {
+            name: "GENEVE", short: None, value: "SWITCH", default: Some("0"),
+            parse: required(switch), allowed: SWITCH,
+            help: "Whether VXLAN packets inside GENEVE (UDP port 6081, RFC 8926) are accepted too: \
+                   what the target of a Gateway Load Balancer endpoint gets. Without it they go to \
+                   the host.",
+        }
     }
     "Filter" {
         EnableAllowlist, enable_allowlist: bool {
             name: "ENABLE_ALLOWLIST", short: None, value: "SWITCH", default: Some("0"),
-            parse: required(switch), allowed: "0 or 1 (also false, true, no, yes, off, on)",
+            parse: required(switch), allowed: SWITCH,
             help: "Whether inner packets whose addresses are not on the allowlist are dropped.",
         }
         AllowlistFile, allowlist_file: Option<PathBuf> {
@@ -174,6 +183,13 @@ settings! {
             parse: required(Disposition::parse), allowed: Disposition::ALLOWED,
             help: "What becomes of inner packets that the mirror cut short: forward leaves them as \
                    they are, lengths and checksums included.",
+        }
+        DedupWindowMs, dedup_window: Duration {
+            name: "DEDUP_WINDOW_MS", short: None, value: "MS", default: Some("0"),
+            parse: required(|text| milliseconds(text, 10_000)), allowed: "0 to 10000",
+            help: "Milliseconds within which the second copy of an identical inner packet is \
+                   dropped, for those who mirror both ends of a flow. Retransmissions pass: they \
+                   have another IP identification or come later. 0 turns it off.",
         }
     }
     "NAT" {
@@ -208,8 +224,45 @@ settings! {
                    destination: a router behind the egress interface could deliver them to the \
                    live server.",
         }
+        ConntrackSize, conntrack_size: u32 {
+            name: "CONNTRACK_SIZE", short: None, value: "FLOWS", default: Some("65536"),
+            parse: required(|text| number(text, 1024, 4_194_304)), allowed: "1024 to 4194304",
+            help: "Number of translated flows that are remembered, some 150 bytes of kernel memory \
+                   each, taken at the start. Beyond it the flow unused for longest is forgotten: \
+                   its replies then keep their source, and its target is chosen anew.",
+        }
+    }
+    "Fragments" {
+        FragmentTimeout, fragment_timeout: Duration {
+            name: "FRAGMENT_TIMEOUT", short: None, value: "SECONDS", default: Some("30"),
+            parse: required(|text| seconds(text, 0.1..=300.0)),
+            allowed: "0.1 to 300, decimals are allowed",
+            help: "Seconds for which the fragments of an inner datagram may follow each other. \
+                   What is held for a datagram that is not complete by then is dropped \
+                   (fragment_timeout).",
+        }
+        Reassemble, reassemble: bool {
+            name: "REASSEMBLE", short: None, value: "SWITCH", default: Some("0"),
+            parse: required(switch), allowed: SWITCH,
+            help: "Whether fragmented inner datagrams are delivered whole. Without it their \
+                   fragments are delivered, later ones translated like the first.",
+        }
     }
     "Egress" {
+        RewriteL2, rewrite_l2: RewriteL2 {
+            name: "REWRITE_L2", short: None, value: "WHICH", default: Some("nat"),
+            parse: required(RewriteL2::parse), allowed: RewriteL2::ALLOWED,
+            help: "Which frames get the MAC addresses of the egress interface and of their next \
+                   hop: the translated ones (nat), or all. Others keep those they were mirrored \
+                   with, which a switch or an EC2 subnet may not deliver.",
+        }
+        NextHop, next_hop: Option<NextHopAddresses> {
+            name: "NEXT_HOP", short: None, value: "ADDRESSES", default: None,
+            parse: optional(NextHopAddresses::parse), allowed: NextHopAddresses::ALLOWED,
+            help: "Device behind the egress interface that untranslated frames are addressed to \
+                   under REWRITE_L2=all, for example 192.0.2.9,2001:db8::9. For an IP version that \
+                   is not given it is the gateway of the default route out of that interface.",
+        }
         DfClearThreshold, df_clear_threshold: u16 {
             name: "DF_CLEAR_THRESHOLD", short: None, value: "BYTES", default: Some("1400"),
             parse: required(|text| number(text, 0, u16::MAX.into())), allowed: "0 to 65535",
@@ -233,10 +286,16 @@ settings! {
         }
         TxRetryMs, tx_retry: Duration {
             name: "TX_RETRY_MS", short: None, value: "MS", default: Some("100"),
-            parse: required(retry_time), allowed: "0 to 60000",
+            parse: required(|text| milliseconds(text, 60_000)), allowed: "0 to 60000",
             help: "Milliseconds for which a send that the kernel refuses with ENOBUFS or EAGAIN is \
                    retried before the frame is counted as failed. Behind it, each frame is tried \
                    once until the kernel takes one again.",
+        }
+        FragmentBuffers, fragment_buffers: usize {
+            name: "FRAGMENT_BUFFERS", short: None, value: "COUNT", default: Some("4096"),
+            parse: required(|text| number(text, 0, 65_536)), allowed: "0 to 65536",
+            help: "Inner fragments that packet-injector holds at most, while it waits for the \
+                   first one of their datagram, or for all of them (REASSEMBLE).",
         }
         CpuAffinity, cpu_affinity: CpuAffinity {
             name: "CPU_AFFINITY", short: None, value: "CPUS", default: Some("auto"),
@@ -244,10 +303,28 @@ settings! {
             help: "CPUs that the threads of packet-injector are pinned to.",
         }
     }
+    "Events" {
+        AuditLog, audit_log: Option<PathBuf> {
+            name: "AUDIT_LOG", short: None, value: "FILE", default: None,
+            parse: optional(path), allowed: "a path",
+            help: "File that security events (blocked sources, unknown VNIs, malformed packets, \
+                   refused fragments) are appended to, one JSON object a line. It is opened again \
+                   when it was renamed or removed, so log rotation works. Without it there are no \
+                   events, only counters.",
+        }
+        EventRate, event_rate: u32 {
+            name: "EVENT_RATE", short: None, value: "EVENTS", default: Some("100"),
+            parse: required(|text| number(text, 1, 100_000)), allowed: "1 to 100000",
+            help: "Number of security events a second that each program tells of at most. Those \
+                   beyond it are only counted, so that a flood of blocked packets does not slow \
+                   the others.",
+        }
+    }
     "Statistics" {
         StatsInterval, stats_interval: Duration {
             name: "STATS_INTERVAL", short: None, value: "SECONDS", default: Some("1"),
-            parse: required(interval), allowed: "0.1 to 86400, decimals are allowed",
+            parse: required(|text| seconds(text, 0.1..=86_400.0)),
+            allowed: "0.1 to 86400, decimals are allowed",
             help: "Seconds between two lines of statistics.",
         }
     }

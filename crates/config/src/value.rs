@@ -2,6 +2,7 @@
 //! no more to say than what is allowed).
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -93,6 +94,9 @@ pub(crate) fn port(text: &str) -> Result<u16, String> {
     number(text, 1, u16::MAX.into())
 }
 
+/// What [`switch`] takes.
+pub(crate) const SWITCH: &str = "0 or 1 (also false, true, no, yes, off, on)";
+
 /// On or off.
 pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -102,16 +106,16 @@ pub(crate) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Whole milliseconds, 0 to 60,000.
-pub(crate) fn retry_time(text: &str) -> Result<Duration, String> {
-    number(text, 0, 60_000).map(Duration::from_millis)
+/// Whole milliseconds, from 0 on.
+pub(crate) fn milliseconds(text: &str, max: u64) -> Result<Duration, String> {
+    number(text, 0, max).map(Duration::from_millis)
 }
 
-/// Seconds, with decimals or without, 0.1 to 86,400.
-pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+/// Seconds between two bounds, with decimals or without.
+pub(crate) fn seconds(text: &str, bounds: RangeInclusive<f64>) -> Result<Duration, String> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let seconds = plain.then(|| text.parse::<f64>().ok()).flatten();
-    let seconds = seconds.filter(|s| (0.1..=86_400.0).contains(s)).ok_or_else(String::new)?;
+    let seconds = seconds.filter(|s| bounds.contains(s)).ok_or_else(String::new)?;
     Ok(Duration::from_secs_f64(seconds))
 }
 
@@ -174,8 +178,9 @@ mod tests {
 
     #[test]
     fn times() {
-        assert_eq!(retry_time("100"), Ok(Duration::from_millis(100)));
-        assert!(retry_time("60001").is_err() && retry_time("1.5").is_err());
+        assert_eq!(milliseconds("100", 100), Ok(Duration::from_millis(100)));
+        assert!(milliseconds("101", 100).is_err() && milliseconds("1.5", 100).is_err());
+        let interval = |text| seconds(text, 0.1..=86_400.0);
         assert_eq!(interval("0.1"), Ok(Duration::from_millis(100)));
         assert_eq!(interval("2"), Ok(Duration::from_secs(2)));
         for bad in ["0.09", "0", "-1", "inf", "NaN", "1e3", ".", "", "86400.1", "1s"] {

@@ -2,9 +2,10 @@
 //! object's type information, lists and constants through the C preprocessor.
 
 pub use crate::pipeline::skel::types::{
-    allowlist_key, allowlist_key_v6, config as program_config, control, fragment_key,
-    fragment_value, frame_record, injector_state, interface, nat_key, nat_value, vni_count,
-    vni_key, vni_slot, worker_stats,
+    allowlist_key, allowlist_key_v6, config as program_config, conntrack_key, conntrack_value,
+    control, event, fragment_key, fragment_value, frame_info, frame_record, injector_state,
+    interface, maglev, nat_key, nat_target, nat_value, next_hop, vni_count, vni_key, vni_slot,
+    weighted_target, worker_stats,
 };
 
 include!(concat!(env!("OUT_DIR"), "/abi_lists.rs"));
@@ -49,6 +50,13 @@ impl Note {
     /// Key in `stats_map`: the notes stand behind the verdicts.
     pub fn key(self) -> u32 {
         (Stage::ALL.len() + Verdict::ALL.len()) as u32 + self as u32
+    }
+}
+
+impl Side {
+    /// Key in `stats_map`: they stand behind the notes.
+    pub fn key(self) -> u32 {
+        (Stage::ALL.len() + Verdict::ALL.len() + Note::ALL.len()) as u32 + self as u32
     }
 }
 

@@ -8,7 +8,8 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use serde::Serialize;
 
 use crate::abi::{
-    MAX_WORKERS, Note, SendFailure, Stage, Verdict, VerdictClass, injector_state, worker_stats,
+    HELD_ENTRIES, MAX_WORKERS, Note, SendFailure, Stage, Verdict, VerdictClass, WORKER_ENTRIES_MAX,
+    injector_state, worker_stats,
 };
 use crate::ring::{Fill, Ring};
 use crate::stats::Counters;
@@ -25,17 +26,16 @@ pub struct Ledger {
 /// One worker's counters, over all injectors that ever ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Worker {
-    /// Frames that the kernel took.
+    /// Records whose frames the kernel took.
     pub sent: u64,
+    /// These frames.
+    pub frames: u64,
     /// Bytes of these.
     pub sent_bytes: u64,
     /// `sendmmsg` calls.
     pub calls: u64,
     /// Calls repeated after ENOBUFS or EAGAIN.
     pub retries: u64,
-    /// Frames that the kernel refused for good, by reason.
-    #[serde(skip)]
-    pub failed: [u64; SendFailure::ALL.len()],
 }
 
 /// Every term of the ledger at one time.
@@ -53,14 +53,19 @@ pub struct Snapshot {
     pub redirected: u64,
     /// Written to the ring.
     pub queued: u64,
-    /// Frames that the kernel took from the injector.
+    /// Records whose frames the kernel took from the injector.
     pub sent: u64,
-    /// Frames that it refused for good.
+    /// Frames that it took for them: several for a record that was fragmented, one for all the
+    /// records of a datagram that was reassembled.
+    pub frames_sent: u64,
+    /// Records that it refused for good, or that the injector gave up.
     pub send_failed: u64,
     /// The same by reason; every reason is there.
     pub send_failed_by_reason: BTreeMap<&'static str, u64>,
-    /// Frames held by the injector outside the ring.
+    /// Records that the injector holds outside the ring.
     pub held: u64,
+    /// Records that an injector held outside the ring when it died.
+    pub lost: u64,
     /// Records in the ring, not sent yet.
     pub in_ring: u64,
     /// Records sent again because an injector died before releasing them: they may have left twice.
@@ -104,28 +109,41 @@ impl Ledger {
     /// A map can't be read.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let counters = Counters::read(&self.stats)?;
-        let workers = self.workers()?;
+        let entries = self.entries()?;
         let state: injector_state = read_entry(&self.injector, 0)?;
         let released = released_before(&state, self.ring.consumer_position());
-        Ok(Snapshot::new(&counters, workers, &state, released, self.ring.fill()))
+        Ok(Snapshot::new(&counters, &entries, &state, released, self.ring.fill()))
     }
 
-    fn workers(&self) -> Result<Vec<Worker>> {
-        let mut workers = Vec::new();
-        for index in 0..MAX_WORKERS {
-            let stats: worker_stats = read_entry(&self.workers, index)?;
-            workers.push(Worker {
-                sent: stats.sent,
-                sent_bytes: stats.sent_bytes,
-                calls: stats.calls,
-                retries: stats.retries,
-                failed: stats.failed,
-            });
-        }
-        let used = workers.iter().rposition(|w| *w != Worker::default()).map_or(0, |last| last + 1);
-        workers.truncate(used);
-        Ok(workers)
+    fn entries(&self) -> Result<Vec<worker_stats>> {
+        (0..WORKER_ENTRIES_MAX).map(|index| read_entry(&self.workers, index)).collect()
     }
+}
+
+/// The workers that ever sent something, each from its two entries of `worker_map`: records that
+/// stood in the ring until they were sent, and records that were held outside.
+fn workers(entries: &[worker_stats]) -> Vec<Worker> {
+    let (ring, held) = entries.split_at(HELD_ENTRIES as usize);
+    let mut workers: Vec<_> = ring
+        .iter()
+        .zip(held)
+        .take(MAX_WORKERS as usize)
+        .map(|(ring, held)| Worker {
+            sent: ring.sent + held.sent,
+            frames: ring.frames + held.frames,
+            sent_bytes: ring.sent_bytes + held.sent_bytes,
+            calls: ring.calls + held.calls,
+            retries: ring.retries + held.retries,
+        })
+        .collect();
+    let used = workers.iter().rposition(|w| *w != Worker::default()).map_or(0, |last| last + 1);
+    workers.truncate(used);
+    workers
+}
+
+/// Records that were sent or refused for good.
+fn finished(entries: &[worker_stats]) -> u64 {
+    entries.iter().map(|entry| entry.sent + entry.failed.iter().sum::<u64>()).sum()
 }
 
 /// Records released up to the ring's consumer position: the injector notes them for two positions,
@@ -145,7 +163,7 @@ fn read_entry<T: plain::Plain>(map: &MapHandle, index: u32) -> Result<T> {
 impl Snapshot {
     fn new(
         counters: &Counters,
-        workers: Vec<Worker>,
+        entries: &[worker_stats],
         state: &injector_state,
         released: u64,
         ring: Fill,
@@ -161,8 +179,11 @@ impl Snapshot {
             .collect();
         let send_failed_by_reason: BTreeMap<_, u64> = SendFailure::ALL
             .into_iter()
-            .map(|f| (f.name(), workers.iter().map(|w| w.failed[f as usize]).sum()))
+            .map(|f| (f.name(), entries.iter().map(|e| e.failed[f as usize]).sum()))
             .collect();
+        let (ring_entries, held_entries) = entries.split_at(HELD_ENTRIES as usize);
+        let left_the_ring =
+            (finished(ring_entries) + state.taken + state.in_doubt).saturating_sub(state.resent);
         let mut snapshot = Self {
             total: counters.stage(Stage::Total),
             passed: of_class(|class| class == VerdictClass::Pass),
@@ -170,11 +191,14 @@ impl Snapshot {
             dropped_by_reason,
             redirected: counters.stage(Stage::Redirected),
             queued: counters.verdict(Verdict::Queued),
-            sent: workers.iter().map(|w| w.sent).sum(),
+            sent: entries.iter().map(|e| e.sent).sum(),
+            frames_sent: entries.iter().map(|e| e.frames).sum(),
             send_failed: send_failed_by_reason.values().sum(),
             send_failed_by_reason,
-            held: 0, // a frame leaves the ring only once it has been sent
-            in_ring: 0,
+            held: state.taken.saturating_sub(finished(held_entries) + state.lost),
+            lost: state.lost,
+            // What is finished stays in the ring until it is released.
+            in_ring: ring.records.saturating_sub(left_the_ring.saturating_sub(released)),
             resent: state.resent,
             in_doubt: state.in_doubt,
             unaccounted: 0,
@@ -183,18 +207,11 @@ impl Snapshot {
             verdicts: Verdict::ALL.into_iter().map(|v| (v.name(), counters.verdict(v))).collect(),
             ring,
             injector_pid: state.pid,
-            workers,
+            workers: workers(entries),
         };
-        snapshot.in_ring =
-            ring.records.saturating_sub(snapshot.finished().saturating_sub(released));
         snapshot.unaccounted =
             snapshot.kernel_side().unsigned_abs() + snapshot.injector_side().unsigned_abs();
         snapshot
-    }
-
-    /// Records that were sent or refused for good; until they are released they are in the ring.
-    fn finished(&self) -> u64 {
-        (self.sent + self.send_failed + self.in_doubt).saturating_sub(self.resent)
     }
 
     /// `total - (passed + dropped + redirected + queued)`.
@@ -203,9 +220,57 @@ impl Snapshot {
         self.total.wrapping_sub(accounted) as i64
     }
 
-    /// `queued + resent - (sent + send_failed + in_doubt + held + in_ring)`.
+    /// `queued + resent - (sent + send_failed + in_doubt + held + lost + in_ring)`.
     fn injector_side(&self) -> i64 {
-        let accounted = self.sent + self.send_failed + self.in_doubt + self.held + self.in_ring;
-        (self.queued + self.resent).wrapping_sub(accounted) as i64
+        let outside = self.in_doubt + self.held + self.lost + self.in_ring;
+        (self.queued + self.resent).wrapping_sub(self.sent + self.send_failed + outside) as i64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::READER_ENTRY;
+
+    /// 100 packets queued, of which 10 wait in the ring. Worker 2 sent 70 from the ring and 12 that
+    /// were held, as 3 datagrams; the reader refused 5 and gave up 2 that were held. 1 of 16 that
+    /// were taken was lost with an injector that died. 4 were sent again, 3 of them in doubt; 2
+    /// that were sent are not released yet.
+    fn snapshot() -> Snapshot {
+        let mut counters = Counters { values: vec![0; 256] };
+        counters.values[Stage::Total.key() as usize] = 110;
+        counters.values[Verdict::Queued.key() as usize] = 100;
+        counters.values[Verdict::Passed.key() as usize] = 4;
+        counters.values[Verdict::RingFull.key() as usize] = 6;
+        let mut entries = vec![worker_stats::default(); WORKER_ENTRIES_MAX as usize];
+        let ring = worker_stats { sent: 70, frames: 90, calls: 9, ..Default::default() };
+        let held = worker_stats { sent: 12, frames: 3, calls: 3, ..Default::default() };
+        entries[2] = ring;
+        entries[HELD_ENTRIES as usize + 2] = held;
+        let reader = READER_ENTRY as usize;
+        entries[reader].failed[SendFailure::FragmentInvalid as usize] = 5;
+        entries[HELD_ENTRIES as usize + reader].failed[SendFailure::FragmentTimeout as usize] = 2;
+        let state =
+            injector_state { taken: 16, lost: 1, resent: 4, in_doubt: 3, ..Default::default() };
+        Snapshot::new(&counters, &entries, &state, 88, Fill { records: 12, bytes: 0, size: 0 })
+    }
+
+    #[test]
+    fn the_sums_close_with_held_and_lost_records() {
+        let snapshot = snapshot();
+        assert_eq!((snapshot.sent, snapshot.send_failed), (82, 7));
+        assert_eq!((snapshot.held, snapshot.lost, snapshot.in_ring), (1, 1, 10));
+        assert_eq!(snapshot.unaccounted, 0);
+        assert_eq!(snapshot.frames_sent, 93);
+        assert_eq!(snapshot.send_failed_by_reason["fragment_timeout"], 2);
+    }
+
+    #[test]
+    fn a_worker_is_both_of_its_entries() {
+        let snapshot = snapshot();
+        assert_eq!(snapshot.workers.len(), 3, "the reader is none");
+        assert_eq!(snapshot.workers[0], Worker::default());
+        let worker = &snapshot.workers[2];
+        assert_eq!((worker.sent, worker.frames, worker.calls), (82, 93, 12));
     }
 }

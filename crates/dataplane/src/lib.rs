@@ -6,19 +6,25 @@
 pub mod abi;
 pub mod allowlist;
 pub mod attach;
+pub mod audit_log;
+pub mod conntrack;
 pub mod control;
+pub mod events;
 pub mod features;
 pub mod grace;
 pub mod interfaces;
 pub mod ledger;
 pub mod lock;
+pub mod maglev;
 pub mod nat;
+pub mod next_hops;
 pub mod pins;
 pub mod pipeline;
 pub mod plain;
 pub mod ring;
 pub mod shared;
 pub mod stats;
+pub mod verifier;
 pub mod vni;
 
 pub use libbpf_rs::MapHandle;

@@ -1,29 +1,50 @@
 //! NAT rules in the kernel, replaced as a whole, and the next hops of their targets.
+//!
+//! An entry of `target_map` belongs to one target of one rule. It stays the same one, serial
+//! included, as long as sets of rules follow each other that have this target under the same match:
+//! so flows that are tracked keep their target when weights change or other targets come and go.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 
-use anyhow::{Context, Result, bail, ensure};
-use config::{NatProtocol, NatRule, NatTarget};
-use ipnet::IpNet;
+use anyhow::{Context, Error, Result, anyhow};
+use config::{NatMatch, NatRule, NatTarget, WeightedTarget, check_nat_limits};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::abi::{
-    MAX_NAT_RULES, NAT_ANY_VNI, NAT_FLAG_RESOLVED, NAT_KEY_FIXED_BITS, NAT_SHAPE_MAX,
-    NAT_SHAPE_PLAIN, NAT_SHAPE_PROTOCOL, NAT_SHAPE_VNI, NAT_SHAPE_VNI_PROTOCOL, nat_key, nat_value,
+    MAX_NAT_RULES, MAX_NAT_TARGETS, MAX_RULE_TARGETS, NAT_FLAG_SEVERAL, maglev, nat_key, nat_value,
+    weighted_target,
 };
 use crate::control::{Control, NatActive};
 use crate::grace::wait_for_programs;
-use crate::{MapName, Pins, plain};
+use crate::maglev::{SLOTS, table};
+use crate::plain::{self, Plain};
+use crate::{MapName, Pins};
+
+mod encode;
+mod place;
+mod targets;
+
+pub(crate) use encode::decode_address;
+use encode::{decode_key, encode_address, key, shape};
+use place::Places;
+pub(crate) use targets::Targets;
+use targets::{Entry, Index};
 
 const _: () = assert!(MAX_NAT_RULES as usize == config::MAX_NAT_RULES);
+const _: () = assert!(MAX_RULE_TARGETS as usize == config::MAX_RULE_TARGETS);
+// A set and the one that takes its place always fit, though they have no target in common.
+const _: () = assert!(MAX_NAT_TARGETS as usize == 2 * config::MAX_NAT_TARGETS);
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
 /// The pinned NAT rules. Changes need [`crate::lock::Role::Change`] held by the caller.
 pub struct NatTable {
-    map: MapHandle,
+    rules: MapHandle,
+    maglev: MapHandle,
+    targets: Targets,
     control: Control,
 }
 
@@ -32,8 +53,17 @@ pub struct NatTable {
 pub struct InstalledRule {
     /// The rule.
     pub rule: NatRule,
-    /// MAC address of the next hop towards its target, when it is known.
+    /// What the kernel adds to each of its targets, in their order.
+    pub targets: Vec<InstalledTarget>,
+}
+
+/// What the kernel adds to a target of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstalledTarget {
+    /// MAC address of the next hop towards it, when it is known.
     pub next_hop: Option<Mac>,
+    /// Its share of the new flows: this many of [`SLOTS`].
+    pub slots: usize,
 }
 
 /// Rules written to the kernel that no packet meets yet: first their next hops are resolved.
@@ -42,13 +72,31 @@ pub struct Staged {
     active: NatActive,
 }
 
+/// A rule of a generation, and where its targets are.
+struct Found {
+    matched: NatMatch,
+    targets: Vec<FoundTarget>,
+}
+
+struct FoundTarget {
+    index: Index,
+    entry: Entry,
+    weight: u16,
+    slots: usize,
+}
+
 impl NatTable {
-    /// Opens the pinned map.
+    /// Opens the pinned maps.
     ///
     /// # Errors
     /// See [`Pins::open`].
     pub fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self { map: pins.open(MapName::NAT)?, control: Control::open(pins)? })
+        Ok(Self {
+            rules: pins.open(MapName::NAT)?,
+            maglev: pins.open(MapName::MAGLEV)?,
+            targets: Targets::open(pins)?,
+            control: Control::open(pins)?,
+        })
     }
 
     /// The control map that goes with the rules.
@@ -59,40 +107,56 @@ impl NatTable {
     /// Writes `rules` beside those that count. Next hops that are known already are kept.
     ///
     /// # Errors
-    /// Too many rules, or the map can't be written; the rules that count stay.
+    /// Too many rules or targets, or a map can't be written; the rules that count stay.
     pub fn stage(&self, rules: &[NatRule]) -> Result<Staged> {
-        ensure!(
-            rules.len() <= MAX_NAT_RULES as usize,
-            "the NAT rule table is full: {} rules, at most {MAX_NAT_RULES} fit",
-            rules.len()
-        );
-        let active = self.control.nat_active();
-        self.remove_except(active.generation)?;
-        let generation = active.generation.wrapping_add(1);
-        let written = self.write(rules, generation);
-        if written.is_err() {
-            self.remove_except(active.generation)?;
-        }
-        Ok(Staged { active: NatActive { generation, shapes: written? } })
+        check_nat_limits(rules).map_err(|text| anyhow!("the NAT rule table is full: {text}"))?;
+        self.remove_unused()?;
+        let generation = self.control.nat_active().generation.wrapping_add(1);
+        let shapes = self.write(rules, generation).map_err(|error| self.clean_up_after(error))?;
+        Ok(Staged { active: NatActive { generation, shapes } })
     }
 
     /// Writes the rules under a generation and returns the bitmap of their shapes.
     fn write(&self, rules: &[NatRule], generation: u8) -> Result<u32> {
-        let known = self.next_hops()?;
+        let active = self.find(self.control.nat_active().generation)?;
+        let mut places = Places::new(&self.targets, &self.control, &active);
         let mut shapes = 0;
-        for rule in rules {
-            shapes |= 1 << shape(rule);
-            let mac = known.iter().find(|(address, _)| *address == rule.target.address);
-            let value = encode_target(&rule.target, mac.and_then(|(_, mac)| *mac));
-            self.map
-                .update(
-                    plain::bytes(&encode_key(rule, generation)),
-                    plain::bytes(&value),
-                    MapFlags::ANY,
-                )
+        for (number, rule) in rules.iter().enumerate() {
+            let matched = NatMatch::of(rule);
+            shapes |= 1 << shape(&matched);
+            let place = |weighted: &WeightedTarget| places.take(matched, weighted.target);
+            let indexes: Vec<Index> = rule.targets.iter().map(place).collect::<Result<_>>()?;
+            let value = match (&rule.targets[..], &indexes[..]) {
+                ([WeightedTarget { target, weight: 1 }], [index]) => one(target, *index),
+                _ => self.write_several(&rule.targets, &indexes, maglev_key(generation, number))?,
+            };
+            let key = key(&matched, generation);
+            self.rules
+                .update(plain::bytes(&key), plain::bytes(&value), MapFlags::ANY)
                 .with_context(|| format!("writing rule {rule}"))?;
         }
         Ok(shapes)
+    }
+
+    fn write_several(
+        &self,
+        targets: &[WeightedTarget],
+        indexes: &[Index],
+        key: u32,
+    ) -> Result<nat_value> {
+        let slots = table(targets).context("a rule has no target with a weight")?;
+        let mut value = maglev {
+            count: targets.len() as u32,
+            slots: slots.map(|slot| indexes[usize::from(slot)] as u16),
+            ..Default::default()
+        };
+        for ((into, target), index) in value.targets.iter_mut().zip(targets).zip(indexes) {
+            *into = weighted_target { target: *index as u16, weight: target.weight };
+        }
+        self.maglev
+            .update(plain::bytes(&key), plain::bytes(&value), MapFlags::ANY)
+            .context("writing maglev_map")?;
+        Ok(nat_value { flags: NAT_FLAG_SEVERAL as u16, target: key, ..Default::default() })
     }
 
     /// Makes the staged rules count, at once and as a whole, and removes the others.
@@ -102,234 +166,170 @@ impl NatTable {
     pub fn activate(&self, staged: Staged) -> Result<()> {
         self.control.set_nat_active(staged.active);
         wait_for_programs()?;
-        self.remove_except(staged.active.generation)
+        self.remove_unused()
     }
 
-    /// Removes the staged rules again.
-    ///
-    /// # Errors
-    /// The map can't be written.
-    pub fn abandon(&self, staged: Staged) -> Result<()> {
+    /// Removes the staged rules again because of `error`, which is returned. If they can't be
+    /// removed, it says that, too.
+    #[must_use]
+    pub fn abandon(&self, staged: Staged, error: Error) -> Error {
         debug_assert_ne!(staged.active.generation, self.control.nat_active().generation);
-        self.remove_except(self.control.nat_active().generation)
+        self.clean_up_after(error)
+    }
+
+    fn clean_up_after(&self, error: Error) -> Error {
+        match self.remove_unused() {
+            Ok(()) => error,
+            Err(second) => {
+                error.context(format!("staged NAT rules can't be removed either ({second:#})"))
+            }
+        }
     }
 
     /// The rules that count, in the order in which they are tried for a packet.
     ///
     /// # Errors
-    /// The map can't be read.
+    /// A map can't be read.
     pub fn rules(&self) -> Result<Vec<InstalledRule>> {
-        let active = self.control.nat_active();
-        let mut rules: Vec<_> = self
-            .entries()?
-            .into_iter()
-            .filter(|(key, _)| key.generation == active.generation)
-            .map(|(key, value)| decode(&key, &value))
-            .collect::<Result<_>>()?;
-        rules.sort_by_key(|installed| {
-            let rule = &installed.rule;
-            let length = rule.destination.map_or(0, |net| net.prefix_len());
-            (rule.port, shape(rule), rule.vni, std::cmp::Reverse(length), rule.to_string())
-        });
+        loop {
+            let active = self.control.nat_active();
+            let found = self.find(active.generation)?;
+            // Else they were replaced, and what was found may be in part.
+            if self.control.nat_active() == active {
+                let mut rules: Vec<_> = found.into_iter().map(InstalledRule::from).collect();
+                rules.sort_by_cached_key(|installed| order(&installed.rule));
+                return Ok(rules);
+            }
+        }
+    }
+
+    /// Every address that is a target of a rule, staged ones included, with its next hop if that is
+    /// known.
+    pub fn next_hops(&self) -> Vec<(IpAddr, Option<Mac>)> {
+        let entries = self.targets.iter().map(|(_, entry)| entry);
+        let mut list: Vec<_> = entries.map(|e| (e.target.address, e.next_hop)).collect();
+        list.sort_unstable();
+        list.dedup_by_key(|(address, _)| *address);
+        list
+    }
+
+    /// Sets the next hop of every target with this address; `None`: it is not resolved any more.
+    pub fn set_next_hop(&self, target: IpAddr, mac: Option<Mac>) {
+        self.set_next_hops(&BTreeMap::from([(target, mac)]));
+    }
+
+    /// Sets the next hops of many addresses in one pass over the targets; others stay as they are.
+    pub fn set_next_hops(&self, next_hops: &BTreeMap<IpAddr, Option<Mac>>) {
+        self.targets.set_next_hops(next_hops);
+    }
+
+    /// The rules of a generation. Where somebody removes them meanwhile, some are left out.
+    fn find(&self, generation: u8) -> Result<Vec<Found>> {
+        let mut rules = Vec::new();
+        for key in keys::<nat_key>(&self.rules)?.iter().filter(|key| key.generation == generation) {
+            let Some(value) = look_up::<nat_value>(&self.rules, key)? else { continue };
+            let targets = self.find_targets(&value)?;
+            if !targets.is_empty() {
+                rules.push(Found { matched: decode_key(key)?, targets });
+            }
+        }
         Ok(rules)
     }
 
-    /// Every target of a rule, staged ones included, with its next hop if that is known.
-    ///
-    /// # Errors
-    /// The map can't be read.
-    pub fn next_hops(&self) -> Result<Vec<(IpAddr, Option<Mac>)>> {
-        let mut targets: Vec<_> = self
-            .entries()?
-            .iter()
-            .map(|(key, value)| (decode_address(key.family, &value.address), mac_of(value)))
-            .collect();
-        targets.sort();
-        targets.dedup_by_key(|(address, _)| *address);
-        Ok(targets)
-    }
-
-    /// Sets the next hop of every rule with this target; `None`: it is not resolved any more.
-    ///
-    /// # Errors
-    /// The map can't be written.
-    pub fn set_next_hop(&self, target: IpAddr, mac: Option<Mac>) -> Result<()> {
-        self.set_next_hops(&BTreeMap::from([(target, mac)]))
-    }
-
-    /// Sets the next hops of many targets in one pass over the rules; others stay as they are.
-    ///
-    /// # Errors
-    /// The map can't be written.
-    pub fn set_next_hops(&self, next_hops: &BTreeMap<IpAddr, Option<Mac>>) -> Result<()> {
-        for (key, value) in self.entries()? {
-            let target = decode_address(key.family, &value.address);
-            let Some(&mac) = next_hops.get(&target) else { continue };
-            if mac_of(&value) == mac {
-                continue;
-            }
-            let target = NatTarget { address: target, port: u16::from_be(value.port) };
-            let value = encode_target(&target, mac);
-            match self.map.update(plain::bytes(&key), plain::bytes(&value), MapFlags::EXIST) {
-                // Somebody removed the rule meanwhile.
-                Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => {}
-                result => result.context("writing nat_map")?,
-            }
+    fn find_targets(&self, value: &nat_value) -> Result<Vec<FoundTarget>> {
+        let found = |index, weight, slots| {
+            self.targets.get(index).map(|entry| FoundTarget { index, entry, weight, slots })
+        };
+        if u32::from(value.flags) & NAT_FLAG_SEVERAL == 0 {
+            let weight = WeightedTarget::DEFAULT_WEIGHT;
+            return Ok(found(value.target, weight, SLOTS).into_iter().collect());
         }
-        Ok(())
+        let Some(maglev) = look_up::<maglev>(&self.maglev, &value.target)? else {
+            return Ok(Vec::new());
+        };
+        let listed = maglev.targets.iter().take(maglev.count as usize);
+        Ok(listed
+            .filter_map(|listed| {
+                let slots = maglev.slots.iter().filter(|slot| **slot == listed.target).count();
+                found(listed.target.into(), listed.weight, slots)
+            })
+            .collect())
     }
 
-    fn entries(&self) -> Result<Vec<(nat_key, nat_value)>> {
-        let mut entries = Vec::new();
-        for bytes in self.map.keys() {
-            let Some(value) = self.map.lookup(&bytes, MapFlags::ANY).context("reading nat_map")?
-            else {
-                continue;
-            };
-            let key = plain::from_bytes::<nat_key>(&bytes).context("nat_map key")?;
-            entries.push((key, plain::from_bytes(&value).context("nat_map value")?));
+    /// Removes what the rules that count do not use: rules that were replaced or abandoned, or that
+    /// a process staged which died.
+    fn remove_unused(&self) -> Result<()> {
+        let generation = self.control.nat_active().generation;
+        for key in keys::<nat_key>(&self.rules)?.iter().filter(|key| key.generation != generation) {
+            self.rules.delete(plain::bytes(key)).context("removing an old NAT rule")?;
         }
-        Ok(entries)
-    }
-
-    fn remove_except(&self, generation: u8) -> Result<()> {
-        for (key, _) in self.entries()? {
-            if key.generation != generation {
-                self.map.delete(plain::bytes(&key)).context("removing an old NAT rule")?;
-            }
+        for key in keys::<u32>(&self.maglev)?.iter().filter(|key| !is_of(**key, generation)) {
+            self.maglev.delete(plain::bytes(key)).context("clearing maglev_map")?;
+        }
+        let rules = self.find(generation)?;
+        let used: HashSet<Index> = rules.iter().flat_map(|r| &r.targets).map(|t| t.index).collect();
+        if self.targets.free_except(&used) {
+            // A program may have found a flow's target a moment ago: before that has ended, the
+            // entry must not be given to another target.
+            wait_for_programs()?;
         }
         Ok(())
     }
 }
 
-/// Which look-up finds the rule: `NAT_SHAPE_*`, behind those of IPv4 for an IPv6 rule.
-fn shape(rule: &NatRule) -> u32 {
-    let family = if rule.is_ipv6() { NAT_SHAPE_MAX } else { 0 };
-    family
-        + match (rule.vni.is_some(), rule.protocol != NatProtocol::Any) {
-            (true, true) => NAT_SHAPE_VNI_PROTOCOL,
-            (true, false) => NAT_SHAPE_VNI,
-            (false, true) => NAT_SHAPE_PROTOCOL,
-            (false, false) => NAT_SHAPE_PLAIN,
+impl From<Found> for InstalledRule {
+    fn from(found: Found) -> Self {
+        let NatMatch { protocol, port, destination, vni, .. } = found.matched;
+        let weighted =
+            |t: &FoundTarget| WeightedTarget { target: t.entry.target, weight: t.weight };
+        let installed =
+            |t: &FoundTarget| InstalledTarget { next_hop: t.entry.next_hop, slots: t.slots };
+        Self {
+            rule: NatRule {
+                protocol,
+                port,
+                destination,
+                vni,
+                targets: found.targets.iter().map(weighted).collect(),
+            },
+            targets: found.targets.iter().map(installed).collect(),
         }
-}
-
-fn encode_key(rule: &NatRule, generation: u8) -> nat_key {
-    let destination = rule.destination.map(|net| (net.network(), net.prefix_len()));
-    let (address, length) = destination.unwrap_or(match rule.target.address {
-        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), 0),
-        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), 0),
-    });
-    nat_key {
-        prefixlen: NAT_KEY_FIXED_BITS + u32::from(length),
-        generation,
-        family: if address.is_ipv4() { 4 } else { 6 },
-        protocol: match rule.protocol {
-            NatProtocol::Any => 0,
-            NatProtocol::Tcp => libc::IPPROTO_TCP as u8,
-            NatProtocol::Udp => libc::IPPROTO_UDP as u8,
-        },
-        vni: rule.vni.map_or(NAT_ANY_VNI, u32::to_be),
-        port: rule.port.to_be(),
-        address: encode_address(address),
-        ..Default::default()
     }
 }
 
-fn encode_target(target: &NatTarget, mac: Option<Mac>) -> nat_value {
+/// What rules are sorted by for people: those for the same packets in the order of look-up.
+fn order(rule: &NatRule) -> impl Ord + use<> {
+    let matched = NatMatch::of(rule);
+    let length = matched.destination.map_or(0, |net| net.prefix_len());
+    (matched.port, shape(&matched), matched.vni, Reverse(length), matched.to_string())
+}
+
+fn one(target: &NatTarget, index: Index) -> nat_value {
     nat_value {
         address: encode_address(target.address),
         port: target.port.to_be(),
-        flags: if mac.is_some() { NAT_FLAG_RESOLVED as u16 } else { 0 },
-        mac: mac.unwrap_or_default(),
+        target: index,
         ..Default::default()
     }
 }
 
-fn encode_address(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&v4.octets());
-            bytes
-        }
-        IpAddr::V6(v6) => v6.octets(),
-    }
+/// The key in `maglev_map` of the rule with this number in its set.
+fn maglev_key(generation: u8, number: usize) -> u32 {
+    u32::from(generation) << 16 | number as u32
 }
 
-fn decode_address(family: u8, bytes: &[u8; 16]) -> IpAddr {
-    match family {
-        4 => Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into(),
-        _ => Ipv6Addr::from(*bytes).into(),
-    }
+fn is_of(maglev_key: u32, generation: u8) -> bool {
+    maglev_key >> 16 == u32::from(generation)
 }
 
-fn mac_of(value: &nat_value) -> Option<Mac> {
-    (u32::from(value.flags) & NAT_FLAG_RESOLVED != 0).then_some(value.mac)
+fn keys<T: Plain>(map: &MapHandle) -> Result<Vec<T>> {
+    let name = || format!("{} is of another layout", map.name().to_string_lossy());
+    map.keys().map(|key| plain::from_bytes(&key).with_context(name)).collect()
 }
 
-fn decode(key: &nat_key, value: &nat_value) -> Result<InstalledRule> {
-    let length = (key.prefixlen - NAT_KEY_FIXED_BITS) as u8;
-    let destination = match length {
-        0 => None,
-        _ => Some(IpNet::new(decode_address(key.family, &key.address), length)?),
-    };
-    let protocol = match i32::from(key.protocol) {
-        0 => NatProtocol::Any,
-        libc::IPPROTO_TCP => NatProtocol::Tcp,
-        libc::IPPROTO_UDP => NatProtocol::Udp,
-        other => bail!("nat_map holds a rule for protocol {other}"),
-    };
-    Ok(InstalledRule {
-        rule: NatRule {
-            protocol,
-            port: u16::from_be(key.port),
-            destination,
-            vni: (key.vni != NAT_ANY_VNI).then(|| u32::from_be(key.vni)),
-            target: NatTarget {
-                address: decode_address(key.family, &value.address),
-                port: u16::from_be(value.port),
-            },
-        },
-        next_hop: mac_of(value),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rule(vni: Option<u32>, protocol: NatProtocol, destination: Option<&str>) -> NatRule {
-        NatRule {
-            protocol,
-            port: 31765,
-            destination: destination.map(|net| net.parse().unwrap()),
-            vni,
-            target: NatTarget { address: "192.0.2.9".parse().unwrap(), port: 8081 },
-        }
-    }
-
-    #[test]
-    fn a_key_holds_port_and_vni_in_network_order() {
-        let key = encode_key(&rule(Some(7), NatProtocol::Udp, Some("198.51.100.0/24")), 3);
-        assert_eq!(
-            plain::bytes(&key)[4..],
-            *b"\x03\x04\x11\x00\x00\x00\x00\x07\x7c\x15\xc6\x33\x64\x00\
-               \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-        );
-        assert_eq!(key.prefixlen, 80 + 24);
-    }
-
-    #[test]
-    fn a_rule_survives_the_way_into_the_kernel_and_back() {
-        for rule in [
-            rule(None, NatProtocol::Any, None),
-            rule(Some(0xffffff), NatProtocol::Tcp, Some("198.51.100.7/32")),
-            rule(Some(0), NatProtocol::Udp, None),
-        ] {
-            let value = encode_target(&rule.target, Some([2, 0, 0, 0, 0, 1]));
-            let installed = decode(&encode_key(&rule, 1), &value).unwrap();
-            assert_eq!(installed, InstalledRule { rule, next_hop: Some([2, 0, 0, 0, 0, 1]) });
-        }
-    }
+/// The value, or `None` if the key has gone.
+fn look_up<T: Plain>(map: &MapHandle, key: &impl Plain) -> Result<Option<T>> {
+    let name = || format!("reading {}", map.name().to_string_lossy());
+    let value = map.lookup(plain::bytes(key), MapFlags::ANY).with_context(name)?;
+    Ok(value.and_then(|value| plain::from_bytes(&value)))
 }

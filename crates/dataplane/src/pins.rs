@@ -29,6 +29,14 @@ impl MapName {
     pub const ALLOWLIST_V6: Self = Self("ip_allowlist_v6");
     /// NAT rules.
     pub const NAT: Self = Self("nat_map");
+    /// Targets of the NAT rules, with their next hops.
+    pub const TARGETS: Self = Self("target_map");
+    /// Look-up tables of NAT rules with several targets.
+    pub const MAGLEV: Self = Self("maglev_map");
+    /// Translated flows.
+    pub const CONNTRACK: Self = Self("conntrack_map");
+    /// Next hops of untranslated frames (REWRITE_L2=all).
+    pub const NEXT_HOPS: Self = Self("next_hop_map");
     /// Accepted VNIs.
     pub const VNI: Self = Self("vni_map");
     /// VNIs that packets carried, the first with their lower bits.
@@ -37,6 +45,12 @@ impl MapName {
     pub const VNI_SEEN: Self = Self("vni_seen");
     /// Ports of inner datagrams whose fragments are under way.
     pub const FRAGMENTS: Self = Self("fragment_map");
+    /// Inner packets that were forwarded a moment ago.
+    pub const DEDUP: Self = Self("dedup_map");
+    /// Security events for the loader.
+    pub const EVENTS: Self = Self("event_ringbuf");
+    /// Security events of the running second.
+    pub const EVENT_BUDGET: Self = Self("event_map");
     /// Frames for the injector.
     pub const RING: Self = Self("packet_ringbuf");
     /// What a restarted injector must know.
@@ -45,17 +59,24 @@ impl MapName {
     pub const WORKERS: Self = Self("worker_map");
 
     /// Every map that is pinned.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 20] = [
         Self::STATS,
         Self::CONTROL,
         Self::INTERFACES,
         Self::ALLOWLIST,
         Self::ALLOWLIST_V6,
         Self::NAT,
+        Self::TARGETS,
+        Self::MAGLEV,
+        Self::CONNTRACK,
+        Self::NEXT_HOPS,
         Self::VNI,
         Self::VNI_SLOTS,
         Self::VNI_SEEN,
         Self::FRAGMENTS,
+        Self::DEDUP,
+        Self::EVENTS,
+        Self::EVENT_BUDGET,
         Self::RING,
         Self::INJECTOR,
         Self::WORKERS,

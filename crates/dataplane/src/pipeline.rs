@@ -22,6 +22,15 @@ pub struct Pipeline {
     skel: skel::VxlanPipelineSkel<'static>,
 }
 
+/// Sizes of the maps that the configuration sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes of the ring between program and injector (`RING_BUFFER_SIZE`).
+    pub ring_bytes: u32,
+    /// Translated flows that are remembered (`CONNTRACK_SIZE`).
+    pub conntrack_entries: u32,
+}
+
 /// What a test run of the program gave.
 #[derive(Clone, Debug)]
 pub struct TestRun {
@@ -54,17 +63,18 @@ impl Pipeline {
     /// what they hold; otherwise they are new and empty.
     ///
     /// # Errors
-    /// The ring that is pinned has another size, or the kernel refuses the object; the text has
+    /// A map that is pinned has another size, or the kernel refuses the object; the text has
     /// what libbpf said. Pins made here stay: the caller removes them.
-    pub fn load(config: program_config, ring_bytes: u32, pins: &Pins) -> Result<Self> {
-        check_ring_size(ring_bytes, pins)?;
+    pub fn load(config: program_config, sizes: Sizes, pins: &Pins) -> Result<Self> {
+        check_sizes(sizes, pins)?;
         libbpf_rs::set_print(Some((PrintLevel::Warn, keep_line)));
         let storage = Box::leak(Box::new(MaybeUninit::<OpenObject>::uninit()));
         let mut open = skel::VxlanPipelineSkelBuilder::default()
             .open(storage)
             .map_err(|error| anyhow!("opening the BPF object: {error}{}", libbpf_lines()))?;
         open.maps.rodata_data.as_deref_mut().context("the object has no .rodata")?.config = config;
-        open.maps.packet_ringbuf.set_max_entries(ring_bytes)?;
+        open.maps.packet_ringbuf.set_max_entries(sizes.ring_bytes)?;
+        open.maps.conntrack_map.set_max_entries(sizes.conntrack_entries)?;
         for mut map in open.open_object_mut().maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
             if let Some(name) = MapName::ALL.into_iter().find(|known| known.0 == name) {
@@ -124,16 +134,32 @@ impl Pipeline {
     }
 }
 
-fn check_ring_size(ring_bytes: u32, pins: &Pins) -> Result<()> {
-    if !pins.map(MapName::RING).exists() {
-        return Ok(());
+fn check_sizes(sizes: Sizes, pins: &Pins) -> Result<()> {
+    let directory = pins.directory().display();
+    if let Some(bytes) = pinned_entries(MapName::RING, pins)? {
+        ensure!(
+            bytes == sizes.ring_bytes,
+            "RING_BUFFER_SIZE={}, but the ring pinned under {directory} has {bytes} bytes and holds \
+             traffic: keep RING_BUFFER_SIZE={bytes}, or stop the pipeline first",
+            sizes.ring_bytes
+        );
     }
-    let pinned = pins.open(MapName::RING)?.max_entries();
-    ensure!(
-        pinned == ring_bytes,
-        "RING_BUFFER_SIZE={ring_bytes}, but the ring pinned under {} has {pinned} bytes and holds \
-         traffic: keep RING_BUFFER_SIZE={pinned}, or stop the pipeline first",
-        pins.directory().display()
-    );
+    if let Some(entries) = pinned_entries(MapName::CONNTRACK, pins)? {
+        ensure!(
+            entries == sizes.conntrack_entries,
+            "CONNTRACK_SIZE={}, but the table of flows pinned under {directory} has room for \
+             {entries} and holds those that are translated: keep CONNTRACK_SIZE={entries}, or stop \
+             the pipeline first",
+            sizes.conntrack_entries
+        );
+    }
     Ok(())
+}
+
+/// Number of entries of a pinned map (of a ring, bytes); `None`: it is not pinned.
+fn pinned_entries(name: MapName, pins: &Pins) -> Result<Option<u32>> {
+    if !pins.map(name).exists() {
+        return Ok(None);
+    }
+    Ok(Some(pins.open(name)?.max_entries()))
 }

@@ -5,14 +5,15 @@
 //! The layout is kernel ABI: a page with the consumer's position, a page with the producer's, and
 //! the data area, mapped twice in a row so that every record is contiguous.
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapHandle};
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::abi::frame_record;
+use crate::abi::{FRAME_HAS_INFO, frame_info, frame_record};
 use crate::plain::Plain;
 
 /// Set in a record's length while the kernel still writes it (include/uapi/linux/bpf.h).
@@ -29,8 +30,17 @@ pub struct FrameRef {
     offset: u32,
     /// Bytes.
     pub len: u16,
+    /// Whether [`Ring::info`] says more about it: it can't just be sent.
+    pub has_info: bool,
     /// Equal for all packets of a flow.
     pub flow_hash: u32,
+}
+
+impl FrameRef {
+    /// Where the info stands in the data area: records begin at multiples of 8.
+    fn info_offset(self) -> u64 {
+        (u64::from(self.offset) + u64::from(self.len)).next_multiple_of(8)
+    }
 }
 
 /// A committed record.
@@ -67,7 +77,8 @@ impl Ring {
     /// # Errors
     /// The kernel refuses the mapping.
     pub fn consume(map: &MapHandle) -> Result<Self> {
-        Self::map(map, |options, map| options.map_raw(map))
+        let (fd, size) = (map.as_fd(), map.max_entries());
+        Self::map(fd, size, MmapOptions::new().len(page_size()).map_raw(&fd))
     }
 
     /// Maps the ring for somebody who only looks. [`Ring::release`] must not be called.
@@ -75,24 +86,28 @@ impl Ring {
     /// # Errors
     /// The kernel refuses the mapping.
     pub fn observe(map: &MapHandle) -> Result<Self> {
-        Self::map(map, |options, map| options.map_raw_read_only(map))
+        let (fd, size) = (map.as_fd(), map.max_entries());
+        Self::map(fd, size, MmapOptions::new().len(page_size()).map_raw_read_only(&fd))
     }
 
-    fn map(
-        map: &MapHandle,
-        consumer: impl Fn(&MmapOptions, &std::os::fd::BorrowedFd<'_>) -> std::io::Result<MmapRaw>,
-    ) -> Result<Self> {
+    /// Maps a file that has the layout of a ring of `size` bytes, to test what works on one.
+    ///
+    /// # Errors
+    /// The kernel refuses the mapping.
+    #[cfg(feature = "testing")]
+    pub fn of_file(file: &std::fs::File, size: u32) -> Result<Self> {
+        Self::map(file.as_fd(), size, MmapOptions::new().len(page_size()).map_raw(file))
+    }
+
+    fn map(fd: BorrowedFd<'_>, size: u32, consumer: io::Result<MmapRaw>) -> Result<Self> {
         let page = page_size();
-        let size = u64::from(map.max_entries());
-        let fd = map.as_fd();
-        let consumer = consumer(MmapOptions::new().len(page), &fd)
-            .context("mapping the ring's consumer position")?;
+        let consumer = consumer.context("mapping the ring's consumer position")?;
         let producer_and_data = MmapOptions::new()
             .offset(page as u64)
             .len(page + 2 * size as usize)
             .map_raw_read_only(&fd)
             .context("mapping the ring's data")?;
-        Ok(Self { consumer, producer_and_data, page, size })
+        Ok(Self { consumer, producer_and_data, page, size: size.into() })
     }
 
     /// Position up to which records were released.
@@ -131,10 +146,42 @@ impl Ring {
     fn frame(&self, offset: u64, bytes: u64) -> Option<FrameRef> {
         let header: frame_record = self.read(offset)?;
         let start = offset + size_of::<frame_record>() as u64;
-        if start - offset + u64::from(header.frame_len) > bytes {
-            return None;
+        let has_info = u32::from(header.flags) & FRAME_HAS_INFO != 0;
+        let frame = FrameRef {
+            offset: start as u32,
+            len: header.frame_len,
+            has_info,
+            flow_hash: header.flow_hash,
+        };
+        let end = if has_info {
+            frame.info_offset() + size_of::<frame_info>() as u64
+        } else {
+            start + u64::from(header.frame_len)
+        };
+        (end <= offset + bytes).then_some(frame)
+    }
+
+    /// What the program says of a frame that has an info.
+    pub fn info(&self, frame: FrameRef) -> Option<frame_info> {
+        if frame.has_info { self.read(frame.info_offset()) } else { None }
+    }
+
+    /// Makes `to` the bytes of a frame whose record was not released yet.
+    ///
+    /// # Panics
+    /// The frame is of another ring, a larger one.
+    pub fn copy(&self, frame: FrameRef, to: &mut Vec<u8>) {
+        let len = usize::from(frame.len);
+        assert!(u64::from(frame.offset) + len as u64 <= 2 * self.size);
+        to.clear();
+        to.reserve(len);
+        // SAFETY: the bytes are inside the mapping, any of them is a `u8`, and the kernel writes
+        // to a record no more until it is released; `to` is other memory, with room for all.
+        unsafe {
+            let from = self.data(u64::from(frame.offset));
+            std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), len);
+            to.set_len(len);
         }
-        Some(FrameRef { offset: start as u32, len: header.frame_len, flow_hash: header.flow_hash })
     }
 
     fn read<T: Plain>(&self, offset: u64) -> Option<T> {

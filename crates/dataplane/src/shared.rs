@@ -38,6 +38,16 @@ impl<T: Plain> Shared<T> {
         Ok(Self { map, entries, entry: PhantomData })
     }
 
+    /// An array of zeroes that no other process sees, to test what works on a map.
+    ///
+    /// # Errors
+    /// The kernel has no memory.
+    #[cfg(feature = "testing")]
+    pub fn private(entries: usize) -> Result<Self> {
+        let map = MmapOptions::new().len(entries * size_of::<T>()).map_anon()?.into();
+        Ok(Self { map, entries, entry: PhantomData })
+    }
+
     /// The 64-bit field at `offset` (by `offset_of!`) of entry `entry`.
     ///
     /// # Panics

@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use crate::abi::{Note, Stage, Verdict};
+use crate::abi::{Note, Side, Stage, Verdict};
 use crate::plain;
 
 /// All counters of the XDP program, summed over the CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    values: Vec<u64>,
+    pub(crate) values: Vec<u64>,
 }
 
 impl Counters {
@@ -18,7 +18,7 @@ impl Counters {
     /// # Errors
     /// The map can't be read.
     pub fn read(map: &MapHandle) -> Result<Self> {
-        let keys = Stage::ALL.len() + Verdict::ALL.len() + Note::ALL.len();
+        let keys = Stage::ALL.len() + Verdict::ALL.len() + Note::ALL.len() + Side::ALL.len();
         let values = (0..keys as u32).map(|key| sum(map, key)).collect::<Result<_>>()?;
         Ok(Self { values })
     }
@@ -36,6 +36,11 @@ impl Counters {
     /// Forwarded frames that a note is true of.
     pub fn note(&self, note: Note) -> u64 {
         self.values[note.key() as usize]
+    }
+
+    /// What happened beside the packets' way.
+    pub fn side(&self, side: Side) -> u64 {
+        self.values[side.key() as usize]
     }
 }
 

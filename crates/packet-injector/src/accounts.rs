@@ -1,13 +1,21 @@
 //! The injector's counters in pinned memory: they outlive it, and a restarted one goes on.
+//!
+//! A record ends in one counter, by one store: sent, or refused by reason. A record that is held
+//! outside the ring leaves it by being `taken`, and ends in the thread's second entry of
+//! `worker_map`. So the sums close whenever the process is killed.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use anyhow::{Context, Result};
-use dataplane::abi::{MAX_WORKERS, SendFailure, injector_state, worker_stats};
-use dataplane::ring::Ring;
+use dataplane::abi::{HELD_ENTRIES, READER_ENTRY, SendFailure, injector_state, worker_stats};
 use dataplane::shared::Shared;
 use dataplane::{MapName, Pins};
+
+use crate::totals::Totals;
+
+/// Entries of all threads: the workers, then the reader.
+const THREADS: usize = HELD_ENTRIES as usize;
 
 /// Both pinned arrays of the injector.
 pub struct Accounts {
@@ -16,54 +24,14 @@ pub struct Accounts {
 }
 
 /// What an injector finds when it starts.
+#[derive(Debug, PartialEq, Eq)]
 pub struct TakeOver {
     /// Records released so far, by all injectors.
     pub released: u64,
     /// Records that the last injector sent and did not release: they are sent again.
     pub resent: u64,
-}
-
-/// Totals of one worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    pub sent: u64,
-    pub sent_bytes: u64,
-    pub calls: u64,
-    pub retries: u64,
-    pub failed: [u64; SendFailure::ALL.len()],
-}
-
-impl Totals {
-    pub fn failed(&self) -> u64 {
-        self.failed.iter().sum()
-    }
-
-    /// Sent or refused for good.
-    pub fn finished(&self) -> u64 {
-        self.sent + self.failed()
-    }
-
-    pub fn plus(mut self, other: &Self) -> Self {
-        self.sent += other.sent;
-        self.sent_bytes += other.sent_bytes;
-        self.calls += other.calls;
-        self.retries += other.retries;
-        for (mine, theirs) in self.failed.iter_mut().zip(other.failed) {
-            *mine += theirs;
-        }
-        self
-    }
-
-    pub fn since(mut self, earlier: &Self) -> Self {
-        self.sent -= earlier.sent;
-        self.sent_bytes -= earlier.sent_bytes;
-        self.calls -= earlier.calls;
-        self.retries -= earlier.retries;
-        for (mine, theirs) in self.failed.iter_mut().zip(earlier.failed) {
-            *mine -= theirs;
-        }
-        self
-    }
+    /// Records that the last injector held outside the ring when it died.
+    pub lost: u64,
 }
 
 impl Accounts {
@@ -74,54 +42,86 @@ impl Accounts {
         })
     }
 
-    /// Goes on where the last injector stopped. Records that it had sent but not released are sent
-    /// again, and counted as `resent`. So are those that it was sending when it died: whether they
-    /// left nobody knows, they are `in_doubt`.
-    pub fn take_over(&self, ring: &Ring) -> Result<TakeOver> {
-        let position = ring.consumer_position();
+    /// Accounts that end with the process.
+    #[cfg(test)]
+    pub fn private() -> Self {
+        Self { state: Shared::private(1).unwrap(), workers: Shared::private(2 * THREADS).unwrap() }
+    }
+
+    /// Goes on where the last injector stopped; `position` is the ring's consumer position.
+    /// Records that it had finished but not released are sent again, and counted as `resent`. So
+    /// are those that it was sending when it died: whether they left nobody knows, they are
+    /// `in_doubt`. What it held is `lost`. Killed half-way, a second call repeats the work; the
+    /// records in doubt may then be counted twice in both terms, never less than once.
+    pub fn take_over(&self, position: u64) -> Result<TakeOver> {
         let slot = (0..2)
             .find(|slot| self.state.u64_at(0, Self::position(*slot)).load(Acquire) == position)
             .context("injector_map does not know the ring's consumer position")?;
         let released = self.state.u64_at(0, Self::released(slot)).load(Acquire);
-        let finished: u64 = self.totals().iter().map(Totals::finished).sum();
+        let lost = self.lose_held();
         let resent = self.state.u64_at(0, offset_of!(injector_state, resent));
         let in_doubt = self.state.u64_at(0, offset_of!(injector_state, in_doubt));
-        let before = finished + in_doubt.load(Relaxed) - resent.load(Relaxed);
-        let in_flight = self.take_in_flight();
-        let again = before.saturating_sub(released) + in_flight;
+        let finished: u64 = (0..THREADS).map(|entry| self.entry(entry).totals().finished()).sum();
+        let left = finished + self.taken() + in_doubt.load(Relaxed) - resent.load(Relaxed);
+        let in_flight: u64 = (0..THREADS).map(|entry| self.entry(entry).in_flight()).sum();
+        let again = left.saturating_sub(released) + in_flight;
         in_doubt.fetch_add(in_flight, Relaxed);
         resent.fetch_add(again, Relaxed);
+        (0..2 * THREADS).for_each(|entry| self.entry(entry).set_in_flight(0));
         self.state.u32_at(0, offset_of!(injector_state, pid)).store(std::process::id(), Relaxed);
-        Ok(TakeOver { released, resent: again })
+        Ok(TakeOver { released, resent: again, lost })
     }
 
-    /// What a dead injector was sending.
-    fn take_in_flight(&self) -> u64 {
-        let workers = 0..MAX_WORKERS as usize;
-        let field = offset_of!(worker_stats, in_flight);
-        workers.map(|worker| self.workers.u64_at(worker, field).swap(0, Relaxed)).sum()
+    /// Counts what the last injector held as lost: everything that it took and did not finish.
+    fn lose_held(&self) -> u64 {
+        let held = THREADS..2 * THREADS;
+        let finished: u64 = held.map(|entry| self.entry(entry).totals().finished()).sum();
+        let lost = self.state.u64_at(0, offset_of!(injector_state, lost));
+        let now = self.taken().saturating_sub(finished);
+        now.saturating_sub(lost.swap(now, Relaxed))
     }
 
-    /// Notes that `released` records stand before `position`. To be called before the position is
-    /// given to the kernel: whichever of the two slots has the ring's position is the valid one,
-    /// the first of them at the very beginning, when both have.
-    pub fn note_release(&self, position: u64, released: u64) {
-        let slot = usize::from(
-            self.state.u64_at(0, Self::position(0)).load(Relaxed)
-                >= self.state.u64_at(0, Self::position(1)).load(Relaxed),
-        );
+    /// Notes that `released` records stand before position `to`. To be called before the kernel is
+    /// given that position instead of `from`: of the two slots the one with the ring's position is
+    /// valid (the first of them at the very beginning, when both have it), the other is written.
+    pub fn note_release(&self, from: u64, to: u64, released: u64) {
+        let slot = usize::from(self.state.u64_at(0, Self::position(0)).load(Relaxed) == from);
         self.state.u64_at(0, Self::released(slot)).store(released, Release);
-        self.state.u64_at(0, Self::position(slot)).store(position, Release);
+        self.state.u64_at(0, Self::position(slot)).store(to, Release);
     }
 
-    /// Totals of all workers that there can be.
+    /// A record is held outside the ring from now on. To be called by the reader only, before the
+    /// record is released, and before its frame goes anywhere.
+    pub fn add_taken(&self) {
+        let taken = self.state.u64_at(0, offset_of!(injector_state, taken));
+        taken.store(taken.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Records that were held outside the ring so far, by all injectors.
+    pub fn taken(&self) -> u64 {
+        self.state.u64_at(0, offset_of!(injector_state, taken)).load(Relaxed)
+    }
+
+    /// Totals of all workers that there can be, then of the reader.
     pub fn totals(&self) -> Vec<Totals> {
-        (0..MAX_WORKERS as usize).map(|worker| self.worker(worker).totals()).collect()
+        let of = |thread: usize| {
+            self.entry(thread).totals().plus(&self.entry(THREADS + thread).totals())
+        };
+        (0..THREADS).map(of).collect()
     }
 
     /// The counters of one worker.
-    pub fn worker(&self, index: usize) -> WorkerAccount<'_> {
-        WorkerAccount { workers: &self.workers, index }
+    pub fn worker(&self, index: usize) -> ThreadAccount<'_> {
+        ThreadAccount { ring: self.entry(index), held: self.entry(THREADS + index) }
+    }
+
+    /// The counters of the reader.
+    pub fn reader(&self) -> ThreadAccount<'_> {
+        self.worker(READER_ENTRY as usize)
+    }
+
+    fn entry(&self, index: usize) -> Account<'_> {
+        Account { entries: &self.workers, index }
     }
 
     fn position(slot: usize) -> usize {
@@ -133,23 +133,41 @@ impl Accounts {
     }
 }
 
-/// The counters of one worker, which is the only one to write them.
+/// Both entries of one thread.
 #[derive(Clone, Copy)]
-pub struct WorkerAccount<'a> {
-    workers: &'a Shared<worker_stats>,
+pub struct ThreadAccount<'a> {
+    /// For records that stand in the ring.
+    pub ring: Account<'a>,
+    /// For records that are held outside.
+    pub held: Account<'a>,
+}
+
+/// An entry of `worker_map`, which one thread writes.
+#[derive(Clone, Copy)]
+pub struct Account<'a> {
+    entries: &'a Shared<worker_stats>,
     index: usize,
 }
 
-impl WorkerAccount<'_> {
-    /// `frames` frames go to the kernel now; to be set to 0 when all of them are counted.
-    pub fn set_in_flight(&self, frames: u64) {
+impl Account<'_> {
+    /// `records` records go to the kernel now; to be set to 0 when all of them are counted.
+    pub fn set_in_flight(&self, records: u64) {
         let field = offset_of!(worker_stats, in_flight);
-        self.workers.u64_at(self.index, field).store(frames, Relaxed);
+        self.entries.u64_at(self.index, field).store(records, Relaxed);
+    }
+
+    fn in_flight(&self) -> u64 {
+        self.load(offset_of!(worker_stats, in_flight))
+    }
+
+    /// The kernel took all frames of `records` records.
+    pub fn add_sent(&self, records: u64) {
+        self.add(offset_of!(worker_stats, sent), records);
     }
 
     /// The kernel took `frames` frames of `bytes` bytes in one call.
-    pub fn add_sent(&self, frames: u64, bytes: u64) {
-        self.add(offset_of!(worker_stats, sent), frames);
+    pub fn add_call(&self, frames: u64, bytes: u64) {
+        self.add(offset_of!(worker_stats, frames), frames);
         self.add(offset_of!(worker_stats, sent_bytes), bytes);
         self.add(offset_of!(worker_stats, calls), 1);
     }
@@ -159,27 +177,34 @@ impl WorkerAccount<'_> {
         self.add(offset_of!(worker_stats, retries), 1);
     }
 
-    /// The kernel refused a frame for good.
-    pub fn add_failed(&self, reason: SendFailure) {
-        self.add(offset_of!(worker_stats, failed) + 8 * reason as usize, 1);
+    /// `records` records are refused for good.
+    pub fn add_failed(&self, reason: SendFailure, records: u64) {
+        self.add(offset_of!(worker_stats, failed) + 8 * reason as usize, records);
     }
 
     /// What it adds up to.
-    pub fn totals(&self) -> Totals {
-        let load = |offset| self.workers.u64_at(self.index, offset).load(Relaxed);
+    fn totals(&self) -> Totals {
         Totals {
-            sent: load(offset_of!(worker_stats, sent)),
-            sent_bytes: load(offset_of!(worker_stats, sent_bytes)),
-            calls: load(offset_of!(worker_stats, calls)),
-            retries: load(offset_of!(worker_stats, retries)),
+            sent: self.load(offset_of!(worker_stats, sent)),
+            frames: self.load(offset_of!(worker_stats, frames)),
+            sent_bytes: self.load(offset_of!(worker_stats, sent_bytes)),
+            calls: self.load(offset_of!(worker_stats, calls)),
+            retries: self.load(offset_of!(worker_stats, retries)),
             failed: SendFailure::ALL
-                .map(|reason| load(offset_of!(worker_stats, failed) + 8 * reason as usize)),
+                .map(|reason| self.load(offset_of!(worker_stats, failed) + 8 * reason as usize)),
         }
+    }
+
+    fn load(&self, offset: usize) -> u64 {
+        self.entries.u64_at(self.index, offset).load(Relaxed)
     }
 
     /// One writer, so a load and a store do; readers see whole values.
     fn add(&self, offset: usize, amount: u64) {
-        let counter = self.workers.u64_at(self.index, offset);
+        let counter = self.entries.u64_at(self.index, offset);
         counter.store(counter.load(Relaxed) + amount, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

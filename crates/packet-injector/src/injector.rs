@@ -1,6 +1,7 @@
 //! Setting up and running: one reader on the ring, and its workers.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,15 +11,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use config::Settings;
+use dataplane::abi::READER_ENTRY;
+use dataplane::audit_log::AuditLog;
+use dataplane::control::Control;
 use dataplane::lock::{self, Role};
 use dataplane::ring::Ring;
 use dataplane::{MapHandle, MapName, Pins};
 
-use crate::accounts::{Accounts, Totals};
+use crate::accounts::Accounts;
+use crate::audit::Audit;
+use crate::intake::Intake;
 use crate::lanes::Lane;
+use crate::outbox::Outbox;
 use crate::raw::RawSender;
 use crate::reader::Reader;
 use crate::release::Releaser;
+use crate::totals::Totals;
 use crate::{affinity, egress, lanes, report, single, worker};
 
 /// How often the watcher looks.
@@ -36,8 +44,10 @@ struct Injector {
     ring: Ring,
     map: MapHandle,
     accounts: Accounts,
+    control: Control,
     stop: Arc<AtomicBool>,
     batch: usize,
+    fragment_buffers: usize,
     /// CPU of the reader, then of each worker.
     cpus: Vec<Option<usize>>,
 }
@@ -57,6 +67,7 @@ pub fn run(options: &Options) -> Result<()> {
             pins.directory().display()
         );
     };
+    let log = settings.audit_log.as_deref().map(AuditLog::open).transpose()?;
     let ring = Ring::consume(&map)?;
     let allowed = affinity::allowed_cpus()?;
     let workers = affinity::workers(settings.worker_threads, allowed.len());
@@ -68,10 +79,14 @@ pub fn run(options: &Options) -> Result<()> {
         ring,
         map,
         stop: stop_on_signals()?,
+        control: Control::open(&pins)?,
         batch: settings.batch_size,
+        fragment_buffers: settings.fragment_buffers,
         cpus: affinity::plan(&settings.cpu_affinity, threads, &allowed),
         accounts,
     };
+    // Before this thread is pinned to a CPU.
+    let audit = log.map(|log| Audit::start(log, settings.event_rate)).transpose()?;
     report::say(&format!(
         "packet-injector: draining {} to {name} with {workers} worker{}",
         pins.map(MapName::RING).display(),
@@ -80,7 +95,7 @@ pub fn run(options: &Options) -> Result<()> {
     if options.verbose {
         report::say(&format!("packet-injector: CPU of each thread: {:?}", injector.cpus));
     }
-    injector.run(senders, options, &pins)
+    injector.run(senders, audit, options, &pins)
 }
 
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
@@ -92,58 +107,77 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
 }
 
 impl Injector {
-    fn run(&self, senders: Vec<RawSender>, options: &Options, pins: &Pins) -> Result<()> {
+    fn run(
+        &self,
+        senders: Vec<RawSender>,
+        audit: Option<Audit>,
+        options: &Options,
+        pins: &Pins,
+    ) -> Result<()> {
         let workers = senders.len();
         let before = self.accounts.totals();
-        let found = self.accounts.take_over(&self.ring)?;
+        let found = self.accounts.take_over(self.ring.consumer_position())?;
         let releaser = Releaser::new(&self.ring, &self.accounts, found.released);
-        let reader = Reader::new(&self.ring, &self.map, &self.stop);
+        let reader = Reader::new(&self.ring, self.map.as_fd(), &self.stop);
+        let buffers = self.fragment_buffers;
+        let intake = Intake::new(&self.ring, &self.accounts, &self.control, buffers, audit);
         let start = Instant::now();
         let done = AtomicBool::new(false);
-        thread::scope(|scope| {
+        let held = thread::scope(|scope| {
             scope.spawn(|| self.watch(options, pins, &before, &done));
-            let result = self.drain(senders, reader, releaser);
+            let result = self.drain(senders, reader, intake, releaser);
             done.store(true, Ordering::Release);
             result
         })?;
         let after = self.accounts.totals().into_iter();
-        let shares: Vec<_> = after.zip(&before).take(workers).map(|(a, b)| a.since(b)).collect();
-        report::say(&report::final_statistics(&shares, start.elapsed(), found.resent));
+        let mut shares: Vec<_> = after.zip(&before).map(|(a, b)| a.since(b)).collect();
+        let run = report::Run {
+            time: start.elapsed(),
+            reader: shares[READER_ENTRY as usize],
+            resent: found.resent,
+            lost: found.lost,
+            held,
+        };
+        shares.truncate(workers);
+        report::say(&report::final_statistics(&shares, &run));
         Ok(())
     }
 
-    /// Reads and sends until the reader is finished.
+    /// Reads and sends until the reader is finished. Returns how many fragments were held then.
     fn drain(
         &self,
         mut senders: Vec<RawSender>,
         reader: Reader<'_>,
+        intake: Intake<'_>,
         releaser: Releaser<'_>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         self.pin(0)?;
         if senders.len() == 1 {
-            let (sender, account) = (senders.remove(0), self.accounts.worker(0));
-            single::run(&self.ring, reader, releaser, sender, account, self.batch);
-            return Ok(());
+            return Ok(single::run(reader, intake, releaser, self.outbox(0, senders.remove(0))));
         }
         let lanes: Vec<Lane> = senders.iter().map(|_| Lane::new()).collect();
         let reader_done = AtomicBool::new(false);
-        thread::scope(|scope| {
+        let held = thread::scope(|scope| {
             for (index, sender) in senders.into_iter().enumerate() {
                 let (lane, reader_done) = (&lanes[index], &reader_done);
                 let handle = scope.spawn(move || {
                     if let Err(error) = self.pin(index + 1) {
                         eprintln!("packet-injector: warning: worker {index}: {error:#}");
                     }
-                    let account = self.accounts.worker(index);
-                    worker::run(&self.ring, lane, sender, account, self.batch, reader_done);
+                    worker::run(lane, self.outbox(index, sender), reader_done);
                 });
                 lane.set_worker(handle.thread().clone());
             }
-            lanes::run(&lanes, reader, releaser);
+            let held = lanes::run(&lanes, reader, intake, releaser);
             reader_done.store(true, Ordering::Release);
             lanes.iter().for_each(Lane::wake);
+            held
         });
-        Ok(())
+        Ok(held)
+    }
+
+    fn outbox(&self, worker: usize, sender: RawSender) -> Outbox<'_> {
+        Outbox::new(&self.ring, sender, self.accounts.worker(worker), self.batch)
     }
 
     fn pin(&self, thread: usize) -> Result<()> {

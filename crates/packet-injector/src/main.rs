@@ -5,17 +5,34 @@
 //! thread ([`single`]), with more it hands frames to lanes ([`lanes`]) of which each belongs to
 //! one worker ([`worker`]). [`raw`] sends straight from ring memory, [`release`] gives the ring
 //! back to the kernel in order, and [`accounts`] keeps the counters that outlive the process.
+//!
+//! A frame that can't just be sent, about which the program says more, passes [`intake`] first:
+//! [`fragment`] decides about inner fragments and joins them, a [`job`] says what is to be done to a
+//! frame, [`split`] fragments it, and [`outbox`] sends both kinds in order. [`audit`] tells of
+//! fragments that were refused.
 
 mod accounts;
 mod affinity;
+mod audit;
+#[cfg(test)]
+mod delivery_tests;
 mod egress;
+mod fragment;
 mod injector;
+mod intake;
+mod ipv4;
+mod job;
 mod lanes;
+mod outbox;
 mod raw;
 mod reader;
 mod release;
 mod report;
 mod single;
+mod split;
+#[cfg(test)]
+mod testing;
+mod totals;
 mod worker;
 
 use std::process::ExitCode;
@@ -30,6 +47,9 @@ const KEYS: &[Key] = &[
     Key::BatchSize,
     Key::TxRetryMs,
     Key::CpuAffinity,
+    Key::FragmentBuffers,
+    Key::AuditLog,
+    Key::EventRate,
     Key::StatsInterval,
     Key::PinDir,
 ];
@@ -57,8 +77,9 @@ fn command() -> Command {
             .help("Say what is set up and where each thread runs"),
     )
     .after_help(config::after_help(
-        "SIGTERM and SIGINT send what is in the ring at that moment, print the final statistics \
-         and end. What comes later stays in the ring for the next injector.\n\n\
+        "SIGTERM and SIGINT send what is in the ring at that moment, give up the fragments that \
+         are held, print the final statistics and end. What comes later stays in the ring for \
+         the next injector.\n\n\
          Exit status: 0 ended by a signal or because the pipeline was removed, 1 failure, \
          2 bad configuration.\n\n\
          Example: packet-injector ens6 2 -s",

@@ -1,4 +1,5 @@
-//! TX backend `raw`: `sendmmsg` on an AF_PACKET socket, straight from ring memory.
+//! TX backend `raw`: `sendmmsg` on an AF_PACKET socket, straight from ring memory (and from other
+//! memory for what had to be held, joined or fragmented).
 //!
 //! Protocol 0: the socket receives nothing. PACKET_QDISC_BYPASS: the driver's queue is the only
 //! one, and its refusal comes back as ENOBUFS (packet(7)).
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use dataplane::abi::SendFailure;
 
-use crate::accounts::WorkerAccount;
+use crate::accounts::Account;
 
 /// Bytes of frames that may wait in the driver for one socket; what a full NIC queue can hold.
 const SEND_BUFFER: libc::c_int = 32 << 20;
@@ -54,32 +55,26 @@ impl RawSender {
         Ok(Self { socket, messages, patience: Patience::new(retry) })
     }
 
-    /// Sends `frames` in order and accounts for each: sent, or refused for good by reason. A full
-    /// queue is waited for, up to the retry time. A queue that stayed full for so long is stuck
-    /// (a link without carrier looks like that): until it takes a frame again, each frame is tried
-    /// once, so that neither the ring nor a stop waits for hours.
+    /// Sends `frames` in order and accounts for each, which is a record: sent, or refused for good
+    /// by reason. A full queue is waited for, up to the retry time. A queue that stayed full for so
+    /// long is stuck (a link without carrier looks like that): until it takes a frame again, each
+    /// frame is tried once, so that neither the ring nor a stop waits for hours.
     ///
     /// # Panics
     /// More frames than the batch size.
-    pub fn send(&mut self, frames: &mut [libc::iovec], account: &WorkerAccount<'_>) {
-        for (message, frame) in self.messages.iter_mut().zip(frames.iter_mut()) {
-            message.msg_hdr.msg_iov = frame;
-            message.msg_hdr.msg_iovlen = 1;
-        }
+    pub fn send(&mut self, frames: &mut [libc::iovec], account: &Account<'_>) {
+        self.point_to(frames);
         let mut next = 0;
         while next < frames.len() {
             account.set_in_flight((frames.len() - next) as u64);
-            match self.send_some(next, frames.len()) {
+            match self.send_some(next, frames.len(), account) {
                 Ok(count) => {
-                    let bytes = frames[next..next + count].iter().map(|f| f.iov_len as u64).sum();
-                    account.add_sent(count as u64, bytes);
+                    account.add_sent(count as u64);
+                    account.add_call(count as u64, bytes(&frames[next..next + count]));
                     next += count;
-                    self.patience.renew();
                 }
-                Err(libc::EINTR) => {}
-                Err(libc::ENOBUFS | libc::EAGAIN) if self.patience.wait() => account.add_retry(),
                 Err(errno) => {
-                    account.add_failed(SendFailure::from_errno(errno));
+                    account.add_failed(SendFailure::from_errno(errno), 1);
                     next += 1;
                 }
             }
@@ -87,11 +82,68 @@ impl RawSender {
         account.set_in_flight(0);
     }
 
+    /// Sends all `frames` for `records` records together, and accounts for these: sent when the
+    /// kernel took every frame; refused when it refused one for good, behind which the others are
+    /// of no use to anybody.
+    pub fn send_whole(&mut self, frames: &[Box<[u8]>], records: u64, account: &Account<'_>) {
+        account.set_in_flight(records);
+        match self.send_all(frames, account) {
+            Ok(()) => account.add_sent(records),
+            Err(errno) => account.add_failed(SendFailure::from_errno(errno), records),
+        }
+        account.set_in_flight(0);
+    }
+
+    fn send_all(&mut self, frames: &[Box<[u8]>], account: &Account<'_>) -> Result<(), i32> {
+        for batch in frames.chunks(self.messages.len()) {
+            let mut batch: Vec<_> = batch
+                .iter()
+                .map(|frame| libc::iovec {
+                    iov_base: frame.as_ptr().cast_mut().cast(),
+                    iov_len: frame.len(),
+                })
+                .collect();
+            self.point_to(&mut batch);
+            let mut next = 0;
+            while next < batch.len() {
+                let count = self.send_some(next, batch.len(), account)?;
+                account.add_call(count as u64, bytes(&batch[next..next + count]));
+                next += count;
+            }
+        }
+        Ok(())
+    }
+
+    fn point_to(&mut self, frames: &mut [libc::iovec]) {
+        assert!(frames.len() <= self.messages.len());
+        for (message, frame) in self.messages.iter_mut().zip(frames) {
+            message.msg_hdr.msg_iov = frame;
+            message.msg_hdr.msg_iovlen = 1;
+        }
+    }
+
+    /// Has the kernel take frames from `from` on; returns how many it took, at least one, or why
+    /// it refuses the first of them for good.
+    fn send_some(&mut self, from: usize, to: usize, account: &Account<'_>) -> Result<usize, i32> {
+        loop {
+            match self.call(from, to) {
+                Ok(count) => {
+                    self.patience.renew();
+                    return Ok(count);
+                }
+                Err(libc::EINTR) => {}
+                Err(libc::ENOBUFS | libc::EAGAIN) if self.patience.wait() => account.add_retry(),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
     /// One call; returns how many frames from `from` on the kernel took, at least one.
-    fn send_some(&mut self, from: usize, to: usize) -> Result<usize, i32> {
+    fn call(&mut self, from: usize, to: usize) -> Result<usize, i32> {
         let messages = &mut self.messages[from..to];
         // SAFETY: every message in the range points to one iovec of the caller's batch, which
-        // points into the mapped ring; both outlive the call, and the kernel only reads them.
+        // points into the mapped ring or to bytes of the caller's; all of them outlive the call,
+        // and the kernel only reads them.
         let sent = unsafe {
             libc::sendmmsg(
                 self.socket.as_raw_fd(),
@@ -139,6 +191,10 @@ impl Patience {
         }
         true
     }
+}
+
+fn bytes(frames: &[libc::iovec]) -> u64 {
+    frames.iter().map(|frame| frame.iov_len as u64).sum()
 }
 
 fn set_option(

@@ -1,9 +1,8 @@
 //! Walks the ring: the one consumer, in order, without copying a frame.
 
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dataplane::MapHandle;
 use dataplane::ring::{Record, Ring};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -13,7 +12,7 @@ const IDLE: u8 = 100;
 /// The reader's place in the ring.
 pub struct Reader<'a> {
     ring: &'a Ring,
-    map: &'a MapHandle,
+    map: BorrowedFd<'a>,
     stop: &'a AtomicBool,
     position: u64,
     producer: u64,
@@ -23,7 +22,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Starts at the consumer position, where the last injector stopped releasing.
-    pub fn new(ring: &'a Ring, map: &'a MapHandle, stop: &'a AtomicBool) -> Self {
+    pub fn new(ring: &'a Ring, map: BorrowedFd<'a>, stop: &'a AtomicBool) -> Self {
         let position = ring.consumer_position();
         Self { ring, map, stop, position, producer: position, end: None }
     }
@@ -51,7 +50,7 @@ impl<'a> Reader<'a> {
     /// Sleeps until the kernel commits a record, a signal comes, or a moment has passed. Only for a
     /// reader that has released everything: the kernel wakes up only a consumer that has caught up.
     pub fn wait(&self) {
-        let mut fds = [PollFd::new(self.map.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(self.map, PollFlags::POLLIN)];
         // An error is EINTR: the caller looks at the stop flag next.
         let _ = poll(&mut fds, PollTimeout::from(IDLE));
     }

@@ -8,19 +8,22 @@ use crate::accounts::Accounts;
 pub struct Releaser<'a> {
     ring: &'a Ring,
     accounts: &'a Accounts,
+    /// Where it ends, and how many records it has.
+    position: u64,
     released: u64,
 }
 
 impl<'a> Releaser<'a> {
     /// `released` records stand before the consumer position.
     pub fn new(ring: &'a Ring, accounts: &'a Accounts, released: u64) -> Self {
-        Self { ring, accounts, released }
+        Self { ring, accounts, position: ring.consumer_position(), released }
     }
 
-    /// Releases everything before `position`, which holds `records` more frames.
+    /// Releases everything before `position`, which holds `records` more records.
     pub fn release(&mut self, position: u64, records: u64) {
         self.released += records;
-        self.accounts.note_release(position, self.released);
+        self.accounts.note_release(self.position, position, self.released);
         self.ring.release(position);
+        self.position = position;
     }
 }

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use dataplane::abi::SendFailure;
 
-use crate::accounts::Totals;
+use crate::totals::Totals;
 
-/// A frame was refused because the egress queue stayed full: a drop. Else: an error.
-fn drops(totals: &Totals) -> u64 {
-    totals.failed[SendFailure::Enobufs as usize] + totals.failed[SendFailure::Eagain as usize]
-}
+/// Reasons for which the kernel refuses a frame for good, other than a full queue.
+const ERRORS: [SendFailure; 4] =
+    [SendFailure::Emsgsize, SendFailure::Enetdown, SendFailure::Enxio, SendFailure::Other];
 
 fn errors(totals: &Totals) -> u64 {
-    totals.failed() - drops(totals)
+    ERRORS.iter().map(|reason| totals.failed[*reason as usize]).sum()
+}
+
+/// The rest of what was not sent: the egress queue stayed full, or a fragment was given up.
+fn drops(totals: &Totals) -> u64 {
+    totals.failed() - errors(totals)
 }
 
 /// `[PERF] 87234 PPS, 691.2 Mbps | Total: 523401 pkts, 12 drops, 0 errors`
@@ -21,9 +25,9 @@ pub fn line(interval: &Totals, total: &Totals, time: Duration) -> String {
     let seconds = time.as_secs_f64().max(1e-9);
     format!(
         "[PERF] {:.0} PPS, {:.1} Mbps | Total: {} pkts, {} drops, {} errors",
-        interval.sent as f64 / seconds,
+        interval.frames as f64 / seconds,
         interval.sent_bytes as f64 * 8.0 / 1e6 / seconds,
-        total.sent,
+        total.frames,
         drops(total),
         errors(total)
     )
@@ -36,19 +40,33 @@ pub fn say(line: &str) {
     let _ = out.flush();
 }
 
-/// The final statistics of this run: `workers` are the totals of each.
-pub fn final_statistics(workers: &[Totals], time: Duration, resent: u64) -> String {
-    let total = workers.iter().fold(Totals::default(), |sum, w| sum.plus(w));
-    let seconds = time.as_secs_f64().max(1e-9);
+/// What a run did beside sending.
+#[derive(Default)]
+pub struct Run {
+    pub time: Duration,
+    /// What the reader refused.
+    pub reader: Totals,
+    /// Records that a dead injector had sent and not released.
+    pub resent: u64,
+    /// Records that a dead injector held.
+    pub lost: u64,
+    /// Records that were held at the end.
+    pub held: u64,
+}
+
+/// The final statistics of a run: `workers` are the totals of each.
+pub fn final_statistics(workers: &[Totals], run: &Run) -> String {
+    let total = workers.iter().fold(run.reader, |sum, w| sum.plus(w));
+    let seconds = run.time.as_secs_f64().max(1e-9);
     let share = |part: u64, whole: u64| 100.0 * part as f64 / (whole.max(1)) as f64;
     let mut text = format!(
         "FINAL STATISTICS\n  run time      {seconds:.1} s\n  sent          {} frames, {} bytes\n  \
          average       {:.0} PPS, {:.1} Mbps\n  frames a call {:.1}\n  retries       {}\n",
-        total.sent,
+        total.frames,
         total.sent_bytes,
-        total.sent as f64 / seconds,
+        total.frames as f64 / seconds,
         total.sent_bytes as f64 * 8.0 / 1e6 / seconds,
-        total.sent as f64 / total.calls.max(1) as f64,
+        total.frames as f64 / total.calls.max(1) as f64,
         total.retries,
     );
     for reason in SendFailure::ALL {
@@ -57,20 +75,26 @@ pub fn final_statistics(workers: &[Totals], time: Duration, resent: u64) -> Stri
             text += &format!("  failed        {count} frames: {}\n", reason.description());
         }
     }
-    if resent > 0 {
-        text += &format!("  resent        {resent} frames that a dead injector had sent already\n");
+    for (count, name, what) in [
+        (run.held, "held", "fragments still at the end: they are among the failed ones"),
+        (run.resent, "resent", "frames that a dead injector had sent already"),
+        (run.lost, "lost", "fragments that a dead injector held"),
+    ] {
+        if count > 0 {
+            text += &format!("  {name:<13} {count} {what}\n");
+        }
     }
     for (index, worker) in workers.iter().enumerate() {
         text += &format!(
             "  worker {index:<6} {} frames ({:.1} %)\n",
-            worker.sent,
-            share(worker.sent, total.sent)
+            worker.frames,
+            share(worker.frames, total.frames)
         );
     }
     text + &format!("  success rate  {:.3} %", share_of_all(&total))
 }
 
-/// Percentage of the finished frames that were sent; nothing to send is success.
+/// Percentage of the finished records that were sent; nothing to send is success.
 fn share_of_all(total: &Totals) -> f64 {
     match total.finished() {
         0 => 100.0,
@@ -83,7 +107,8 @@ mod tests {
     use super::*;
 
     fn totals(sent: u64, enobufs: u64, enetdown: u64) -> Totals {
-        let mut totals = Totals { sent, sent_bytes: sent * 990, calls: sent, ..Totals::default() };
+        let (frames, sent_bytes, calls) = (sent, sent * 990, sent);
+        let mut totals = Totals { sent, frames, sent_bytes, calls, ..Totals::default() };
         totals.failed[SendFailure::Enobufs as usize] = enobufs;
         totals.failed[SendFailure::Enetdown as usize] = enetdown;
         totals
@@ -96,12 +121,28 @@ mod tests {
     }
 
     #[test]
+    fn rates_count_frames_however_many_records_they_were() {
+        let fragmented = Totals { sent: 10, frames: 30, sent_bytes: 30_000, ..Totals::default() };
+        let line = line(&fragmented, &fragmented, Duration::from_secs(1));
+        assert_eq!(line, "[PERF] 30 PPS, 0.2 Mbps | Total: 30 pkts, 0 drops, 0 errors");
+    }
+
+    #[test]
     fn the_final_statistics_name_every_loss_and_share() {
-        let workers = [totals(750, 0, 0), totals(250, 0, 1000)];
-        let text = final_statistics(&workers, Duration::from_secs(2), 7);
-        for part in
-            ["worker 0      750 frames (75.0 %)", "interface is down", "50.000 %", "7 frames"]
-        {
+        let workers = [totals(750, 0, 0), totals(250, 0, 900)];
+        let mut reader = Totals::default();
+        reader.failed[SendFailure::FragmentTimeout as usize] = 100;
+        let run = Run { time: Duration::from_secs(2), reader, resent: 7, lost: 5, held: 4 };
+        let text = final_statistics(&workers, &run);
+        for part in [
+            "worker 0      750 frames (75.0 %)",
+            "failed        900 frames: egress interface is down",
+            "failed        100 frames: held fragment",
+            "held          4 fragments",
+            "resent        7 frames",
+            "lost          5 fragments",
+            "50.000 %",
+        ] {
             assert!(text.contains(part), "{part} in:\n{text}");
         }
     }

@@ -1,38 +1,51 @@
 //! One worker: reading and sending in one thread, without a lane between them.
 
-use dataplane::ring::Ring;
+use dataplane::ring::FrameRef;
 
-use crate::accounts::WorkerAccount;
-use crate::raw::RawSender;
+use crate::intake::Intake;
+use crate::outbox::Outbox;
 use crate::reader::Reader;
 use crate::release::Releaser;
 
-/// Drains the ring until the reader is finished. A batch is what is there, up to `batch` frames.
+/// Drains the ring until the reader is finished. A batch is what is there, up to the batch size.
+/// Returns how many fragments were held at the end.
 pub fn run(
-    ring: &Ring,
     mut reader: Reader<'_>,
+    mut intake: Intake<'_>,
     mut releaser: Releaser<'_>,
-    mut sender: RawSender,
-    account: WorkerAccount<'_>,
-    batch: usize,
-) {
-    let mut frames = Vec::with_capacity(batch);
+    mut outbox: Outbox<'_>,
+) -> u64 {
     loop {
         let mut end = None;
-        while frames.len() < batch {
+        let mut records = 0;
+        while records < outbox.batch() {
             let Some(record) = reader.next() else { break };
             end = Some(record.end);
-            frames.extend(record.frame.map(|frame| ring.iovec(frame)));
+            if let Some(frame) = record.frame {
+                records += 1;
+                if frame.has_info {
+                    admit(frame, &mut intake, &mut outbox);
+                } else {
+                    outbox.push_frame(frame);
+                }
+            }
         }
+        intake.expire();
         if let Some(position) = end {
-            sender.send(&mut frames, &account);
-            releaser.release(position, frames.len() as u64);
-            frames.clear();
+            outbox.flush();
+            releaser.release(position, records as u64);
         } else if !reader.is_finished() {
             reader.wait();
         }
         if reader.is_finished() {
-            return;
+            return intake.close();
         }
     }
+}
+
+fn admit(frame: FrameRef, intake: &mut Intake<'_>, outbox: &mut Outbox<'_>) {
+    if let Some((_, item)) = intake.admit(frame) {
+        outbox.push(item);
+    }
+    intake.released().for_each(|(_, job)| outbox.push(job));
 }

@@ -2,35 +2,25 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dataplane::ring::Ring;
-
-use crate::accounts::WorkerAccount;
 use crate::lanes::Lane;
-use crate::raw::RawSender;
+use crate::outbox::Outbox;
 
 /// Looks at an empty lane before going to sleep.
 const SPINS: u32 = 200;
 
-/// Sends the lane's frames until the reader is done and the lane is empty.
-pub fn run(
-    ring: &Ring,
-    lane: &Lane,
-    mut sender: RawSender,
-    account: WorkerAccount<'_>,
-    batch: usize,
-    reader_done: &AtomicBool,
-) {
-    let mut frames = Vec::with_capacity(batch);
+/// Sends the lane's items until the reader is done, which it is when the lane is empty.
+pub fn run(lane: &Lane, mut outbox: Outbox<'_>, reader_done: &AtomicBool) {
     let mut spins = 0;
     loop {
-        while frames.len() < batch {
-            let Some(frame) = lane.take() else { break };
-            frames.push(ring.iovec(frame));
+        let mut items = 0;
+        while items < outbox.batch() {
+            let Some(item) = lane.take() else { break };
+            outbox.push(item);
+            items += 1;
         }
-        if !frames.is_empty() {
-            sender.send(&mut frames, &account);
-            lane.finish(frames.len() as u64);
-            frames.clear();
+        if items > 0 {
+            outbox.flush();
+            lane.finish(items as u64);
             spins = 0;
         } else if reader_done.load(Ordering::Acquire) {
             return;

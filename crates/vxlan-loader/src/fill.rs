@@ -31,10 +31,7 @@ pub fn fill(
     let staged = nat.stage(&input.rules).context("loading NAT rules")?;
     match resolve(&nat, input, next_hops, signals, report).and_then(|()| set_lists(input, pins)) {
         Ok(()) => nat.activate(staged).context("activating NAT rules")?,
-        Err(error) => {
-            nat.abandon(staged)?;
-            return Err(error);
-        }
+        Err(error) => return Err(nat.abandon(staged, error)),
     }
     Ok(nat)
 }
@@ -65,10 +62,17 @@ fn resolve(
     signals: &Signals,
     report: Report,
 ) -> Result<()> {
-    next_hops.set_targets(input.rules.iter().map(|rule| rule.target.address));
+    let targets = || input.rules.iter().flat_map(|rule| &rule.targets);
+    // A target that gets no new flows is often about to go: that it does not answer is no reason
+    // not to start.
+    let needed = targets().filter(|target| target.weight > 0);
+    next_hops.set_targets(needed.map(|target| target.target.address));
     next_hops.resolve(signals, report)?;
     signals.check()?;
-    nat.set_next_hops(&next_hops.macs())
+    next_hops.set_targets(targets().map(|target| target.target.address));
+    next_hops.refresh(report)?;
+    nat.set_next_hops(&next_hops.macs());
+    Ok(())
 }
 
 fn set_lists(input: &Input, pins: &Pins) -> Result<()> {

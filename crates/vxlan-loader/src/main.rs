@@ -2,10 +2,12 @@
 //! interfaces fresh, and takes everything down again on SIGINT and SIGTERM.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod explain;
 mod fill;
 mod netlink;
 mod next_hop;
+mod program_config;
 mod report;
 mod run;
 mod signals;
@@ -13,6 +15,7 @@ mod start;
 mod statistics;
 mod stop;
 mod traces;
+mod untranslated;
 mod xdp;
 
 use std::process::ExitCode;
@@ -33,18 +36,27 @@ const KEYS: &[Key] = &[
     Key::VxlanPort,
     Key::TargetVni,
     Key::VniMismatch,
+    Key::Geneve,
     Key::EnableAllowlist,
     Key::AllowlistFile,
     Key::AllowlistMatch,
     Key::NonIp,
     Key::Truncated,
+    Key::DedupWindowMs,
     Key::NatIp,
     Key::NatPort,
     Key::SourcePort,
     Key::NatRulesFile,
     Key::Unmatched,
+    Key::ConntrackSize,
+    Key::FragmentTimeout,
+    Key::Reassemble,
+    Key::RewriteL2,
+    Key::NextHop,
     Key::DfClearThreshold,
     Key::RingBufferSize,
+    Key::AuditLog,
+    Key::EventRate,
     Key::StatsInterval,
 ];
 

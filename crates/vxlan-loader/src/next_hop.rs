@@ -17,13 +17,13 @@ use crate::report::Report;
 use crate::signals::Signals;
 
 /// How long a neighbour has to answer at the start: the kernel asks three times, a second apart.
-const ANSWER_TIME: Duration = Duration::from_millis(3200);
+pub const ANSWER_TIME: Duration = Duration::from_millis(3200);
 /// Between two looks at the neighbour table while waiting for an answer.
-const ANSWER_POLL: Duration = Duration::from_millis(10);
+pub const ANSWER_POLL: Duration = Duration::from_millis(10);
 
 /// What is known about the way to a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Status {
+pub enum Status {
     /// The kernel has been told to find out.
     Pending,
     /// Frames can be sent. While the kernel asks again, the last answer counts.
@@ -34,17 +34,21 @@ enum Status {
     Unreachable(Unreachable),
 }
 
+/// The way to a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Target {
+pub struct Target {
     /// The gateway, or the target itself.
-    next_hop: Option<IpAddr>,
-    status: Status,
+    pub next_hop: Option<IpAddr>,
+    /// Whether it can be used.
+    pub status: Status,
 }
 
 impl Target {
-    const UNKNOWN: Self = Self { next_hop: None, status: Status::Pending };
+    /// Nothing has been asked yet.
+    pub const UNKNOWN: Self = Self { next_hop: None, status: Status::Pending };
 
-    fn mac(&self) -> Option<Mac> {
+    /// The MAC address that frames can be sent to.
+    pub fn mac(&self) -> Option<Mac> {
         match self.status {
             Status::Resolved(mac) => Some(mac),
             _ => None,
@@ -190,6 +194,19 @@ fn look_up(
     state: &Target,
 ) -> io::Result<Target> {
     let route = route::next_hop(netlink, target, egress);
+    follow(netlink, egress, route, state)
+}
+
+/// The state of a target with this route, by what the kernel knows of the neighbour.
+///
+/// # Errors
+/// The kernel can't be asked.
+pub fn follow(
+    netlink: &mut Netlink,
+    egress: &Interface,
+    route: Result<IpAddr, Unreachable>,
+    state: &Target,
+) -> io::Result<Target> {
     let Ok(next_hop) = route else { return Ok(state.next(route, None)) };
     let mut neighbour = neighbour::get(netlink, egress.index, next_hop)?;
     if neighbour.is_none() {
@@ -200,7 +217,15 @@ fn look_up(
     Ok(state.next(route, neighbour))
 }
 
-fn probe_if_unsure(netlink: &mut Netlink, egress: &Interface, next_hop: IpAddr) -> io::Result<()> {
+/// Makes the kernel ask a neighbour that it isn't sure of.
+///
+/// # Errors
+/// The kernel refuses, for an interface that is down or gone.
+pub fn probe_if_unsure(
+    netlink: &mut Netlink,
+    egress: &Interface,
+    next_hop: IpAddr,
+) -> io::Result<()> {
     let neighbour = neighbour::get(netlink, egress.index, next_hop)?;
     if neighbour.is_none_or(|neighbour| neighbour.wants_probe()) {
         neighbour::probe(netlink, egress.index, next_hop)?;
@@ -242,7 +267,8 @@ fn resolved_text(target: IpAddr, state: &Target) -> String {
     }
 }
 
-fn problem_text(target: IpAddr, state: &Target, egress: &str) -> String {
+/// Why there is no MAC address, and what to look at.
+pub fn problem_text(target: IpAddr, state: &Target, egress: &str) -> String {
     if let Status::Unreachable(reason) = &state.status {
         return reason.to_string();
     }

@@ -19,6 +19,8 @@ use crate::statistics::Statistics;
 const TICK: Duration = Duration::from_millis(50);
 /// Between two looks at the kernel's tables when many changes come.
 const REFRESH_PAUSE: Duration = Duration::from_millis(50);
+/// Before what failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Between two confirmations of neighbours that the kernel is not sure of.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -55,6 +57,8 @@ struct Keeper<'a> {
     /// What was told and not yet looked at.
     pending: Changes,
     refreshed: Instant,
+    /// The last refresh did not succeed.
+    failed: bool,
     confirmed: Instant,
     ingress: Watched,
     egress: Watched,
@@ -69,6 +73,7 @@ impl<'a> Keeper<'a> {
             // The start took a while.
             pending: Changes::ALL,
             refreshed: now,
+            failed: false,
             confirmed: now,
             ingress: Watched::new(InterfaceRole::Ingress, attached.ingress.clone()),
             egress: Watched::new(InterfaceRole::Egress, attached.egress.clone()),
@@ -82,21 +87,29 @@ impl<'a> Keeper<'a> {
         self.pending.merge(told);
 
         let requests = self.attached.nat.control().refresh_requests();
-        let asked = requests != self.attached.refreshes;
+        let pause = if self.failed { RETRY_PAUSE } else { REFRESH_PAUSE };
+        let rested = self.refreshed.elapsed() >= pause;
+        let asked = requests != self.attached.refreshes && (rested || !self.failed);
         let confirm = self.confirmed.elapsed() >= CONFIRM_INTERVAL;
-        let changed = self.pending.any() && self.refreshed.elapsed() >= REFRESH_PAUSE;
+        let changed = self.pending.any() && rested;
         if !asked && !confirm && !changed {
             return Ok(());
         }
-        // What fails here is tried again with the next change, or after a while.
-        if let Err(error) = self.refresh(asked, confirm) {
-            self.report.warning(format_args!("keeping the pipeline fresh: {error:#}"));
-        }
-        self.attached.refreshes = requests;
-        self.pending = Changes::default();
+        let result = self.refresh(asked, confirm);
         self.refreshed = Instant::now();
         if confirm {
             self.confirmed = self.refreshed;
+        }
+        self.failed = result.is_err();
+        match result {
+            Ok(()) => {
+                self.attached.refreshes = requests;
+                self.pending = Changes::default();
+            }
+            // What was asked for and told stays so, and is looked at again.
+            Err(error) => {
+                self.report.warning(format_args!("keeping the pipeline fresh: {error:#}"));
+            }
         }
         Ok(())
     }
@@ -110,9 +123,25 @@ impl<'a> Keeper<'a> {
                 }
             }
         }
+        let untranslated = self.refresh_untranslated(confirm);
+        self.refresh_nat(asked, confirm)?;
+        untranslated
+    }
+
+    fn refresh_untranslated(&mut self, confirm: bool) -> Result<()> {
+        if let Some(untranslated) = &mut self.attached.untranslated {
+            untranslated.refresh(self.report)?;
+            if confirm {
+                untranslated.confirm();
+            }
+        }
+        Ok(())
+    }
+
+    fn refresh_nat(&mut self, asked: bool, confirm: bool) -> Result<()> {
         let Attached { next_hops, nat, .. } = &mut *self.attached;
         if asked || confirm {
-            next_hops.set_targets(nat.next_hops()?.into_iter().map(|(target, _)| target));
+            next_hops.set_targets(nat.next_hops().into_iter().map(|(target, _)| target));
         }
         if asked {
             self.report.detail("looking for the next hops of new NAT rules");
@@ -123,7 +152,7 @@ impl<'a> Keeper<'a> {
         }
         // Rules that vxlanctl staged meanwhile may hold an older answer: write all now and then.
         if changed || asked || confirm {
-            nat.set_next_hops(&next_hops.macs())?;
+            nat.set_next_hops(&next_hops.macs());
         }
         Ok(())
     }

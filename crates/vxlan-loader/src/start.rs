@@ -1,25 +1,26 @@
 //! From settings to a running pipeline, or to nothing at all.
 
 use anyhow::{Context, Result};
-use config::{Allowlist, AllowlistMatch, Disposition, NatRule, Settings, VniMismatch, XdpMode};
-use dataplane::abi::{
-    ALLOWLIST_MATCH_BOTH, ALLOWLIST_MATCH_DST, ALLOWLIST_MATCH_EITHER, ALLOWLIST_MATCH_SRC,
-    program_config,
-};
+use config::{Allowlist, NatRule, RewriteL2, Settings, XdpMode};
 use dataplane::allowlist::AllowlistMaps;
+use dataplane::audit_log::AuditLog;
 use dataplane::control::Control;
 use dataplane::nat::NatTable;
-use dataplane::pipeline::Pipeline;
+use dataplane::next_hops::NextHopMap;
+use dataplane::pipeline::{Pipeline, Sizes};
 use dataplane::{MapHandle, MapName, Pins, features};
 
+use crate::audit::Audit;
 use crate::fill;
 use crate::netlink::Netlink;
 use crate::netlink::events::Events;
 use crate::netlink::interface::{self, Interface};
 use crate::next_hop::NextHops;
+use crate::program_config::program_config;
 use crate::report::Report;
 use crate::signals::Signals;
 use crate::traces::Traces;
+use crate::untranslated::Untranslated;
 use crate::xdp::{self, Running};
 
 /// What a start works with: settings, and the files that they name.
@@ -50,6 +51,10 @@ pub struct Attached {
     pub interfaces: MapHandle,
     /// The ways to the NAT targets.
     pub next_hops: NextHops,
+    /// The ways of untranslated frames, under REWRITE_L2=all.
+    pub untranslated: Option<Untranslated>,
+    /// Writes security events, if there is an AUDIT_LOG.
+    pub audit: Option<Audit>,
     /// Notifications since before the next hops were looked up.
     pub events: Events,
     /// The refresh requests of vxlanctl that have been met.
@@ -76,21 +81,31 @@ pub fn start(input: &Input, signals: &Signals, report: Report) -> Result<Attache
         xdp::refuse_other_egress(&pins, &egress)?;
     }
     signals.check()?;
-    let pipeline =
-        Pipeline::load(program_config(settings), settings.ring_buffer_size.bytes(), &pins)?;
+    let log = settings.audit_log.as_deref().map(AuditLog::open).transpose()?;
+    let pipeline = load(settings, &pins)?;
     let control = Control::new(&pipeline.map(MapName::CONTROL)?)?;
+    if running.is_none() {
+        // An injector may come as soon as the map is stamped.
+        control.set_fragment_timeout(settings.fragment_timeout);
+    }
     control.stamp();
 
     let refreshes = control.refresh_requests();
     let interfaces = pipeline.map(MapName::INTERFACES)?;
     let mut next_hops = NextHops::new(netlink, egress.clone());
+    let untranslated = resolve_untranslated(settings, &egress, &pipeline, signals, report)?;
     let nat = fill::fill(input, &pins, &mut next_hops, signals, report)?;
     fill::set_interfaces(&interfaces, &ingress, &egress)?;
 
     let taken_over = running.is_some();
     let allowlist = describe_allowlist(settings, &pins)?;
+    let audit = log.map(|log| Audit::start(&pins, log, report)).transpose()?;
+    if let Some(untranslated) = &untranslated {
+        untranslated.publish();
+    }
     // From here on nothing can fail but going live itself.
     let running = go_live(&pipeline, running, &pins, &ingress, settings.xdp_mode, report)?;
+    control.set_fragment_timeout(settings.fragment_timeout);
     control.set_loader_pid(std::process::id());
     let mut attached = Attached {
         pins,
@@ -101,12 +116,42 @@ pub fn start(input: &Input, signals: &Signals, report: Report) -> Result<Attache
         nat,
         interfaces,
         next_hops,
+        untranslated,
+        audit,
         events,
         refreshes,
     };
     attached.traces.keep();
     report.line(summary(&attached, input, &allowlist, taken_over));
     Ok(attached)
+}
+
+fn load(settings: &Settings, pins: &Pins) -> Result<Pipeline> {
+    let random = || getrandom::u64().context("asking the kernel for random bytes");
+    let dedup_key = [random()?, random()?];
+    let sizes = Sizes {
+        ring_bytes: settings.ring_buffer_size.bytes(),
+        conntrack_entries: settings.conntrack_size,
+    };
+    Pipeline::load(program_config(settings, dedup_key), sizes, pins)
+}
+
+/// Finds the next hops of untranslated frames, if they need any. The program is not told yet.
+fn resolve_untranslated(
+    settings: &Settings,
+    egress: &Interface,
+    pipeline: &Pipeline,
+    signals: &Signals,
+    report: Report,
+) -> Result<Option<Untranslated>> {
+    if settings.rewrite_l2 != RewriteL2::All {
+        return Ok(None);
+    }
+    let netlink = Netlink::open().context("opening a netlink socket")?;
+    let map = NextHopMap::new(&pipeline.map(MapName::NEXT_HOPS)?)?;
+    let mut untranslated = Untranslated::new(netlink, egress.clone(), settings.next_hop, map);
+    untranslated.resolve(signals, report)?;
+    Ok(Some(untranslated))
 }
 
 /// What there is to take over. Without that, the interface must be free.
@@ -144,25 +189,6 @@ fn go_live(
     }
 }
 
-fn program_config(settings: &Settings) -> program_config {
-    program_config {
-        vxlan_port: settings.vxlan_port.to_be(),
-        df_clear_threshold: settings.df_clear_threshold,
-        vni_mismatch_pass: (settings.vni_mismatch == VniMismatch::Pass).into(),
-        allowlist_enabled: settings.enable_allowlist.into(),
-        allowlist_match: match settings.allowlist_match {
-            AllowlistMatch::Either => ALLOWLIST_MATCH_EITHER,
-            AllowlistMatch::Src => ALLOWLIST_MATCH_SRC,
-            AllowlistMatch::Dst => ALLOWLIST_MATCH_DST,
-            AllowlistMatch::Both => ALLOWLIST_MATCH_BOTH,
-        } as u8,
-        unmatched_drop: (settings.unmatched == Disposition::Drop).into(),
-        non_ip_forward: (settings.non_ip == Disposition::Forward).into(),
-        truncated_drop: (settings.truncated == Disposition::Drop).into(),
-        ..Default::default()
-    }
-}
-
 fn describe_allowlist(settings: &Settings, pins: &Pins) -> Result<String> {
     if !settings.enable_allowlist {
         return Ok("allowlist off".to_string());
@@ -183,45 +209,4 @@ fn summary(attached: &Attached, input: &Input, allowlist: &str, taken_over: bool
         input.rules.len(),
         attached.pins.directory().display()
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_are_the_program_that_most_users_run() {
-        let config = program_config(&Settings::default());
-        assert_eq!(config.vxlan_port.to_ne_bytes(), 4789u16.to_be_bytes());
-        assert_eq!(config.df_clear_threshold, 1400);
-        let switches = [
-            config.vni_mismatch_pass,
-            config.allowlist_enabled,
-            config.unmatched_drop,
-            config.non_ip_forward,
-            config.truncated_drop,
-        ];
-        assert_eq!(switches, [0; 5]);
-    }
-
-    #[test]
-    fn every_switch_reaches_the_program() {
-        let mut settings = Settings::default();
-        settings.vni_mismatch = VniMismatch::Pass;
-        settings.enable_allowlist = true;
-        settings.allowlist_match = AllowlistMatch::Both;
-        settings.unmatched = Disposition::Drop;
-        settings.non_ip = Disposition::Forward;
-        settings.truncated = Disposition::Drop;
-        let config = program_config(&settings);
-        assert_eq!(u32::from(config.allowlist_match), ALLOWLIST_MATCH_BOTH);
-        let switches = [
-            config.vni_mismatch_pass,
-            config.allowlist_enabled,
-            config.unmatched_drop,
-            config.non_ip_forward,
-            config.truncated_drop,
-        ];
-        assert_eq!(switches, [1; 5]);
-    }
 }

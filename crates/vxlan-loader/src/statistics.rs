@@ -103,7 +103,10 @@ pub fn final_counters(snapshot: &Snapshot) -> String {
     for verdict in Verdict::ALL {
         add(count(&snapshot.verdicts, verdict.name()), verdict.name(), verdict.description());
     }
-    add(snapshot.sent, "sent", "frames that left by the egress interface");
+    add(snapshot.sent, "sent", "accepted frames whose data left by the egress interface");
+    if snapshot.frames_sent != snapshot.sent {
+        add(snapshot.frames_sent, "frames_sent", "what left for them, fragmented or reassembled");
+    }
     for failure in SendFailure::ALL {
         let failed = count(&snapshot.send_failed_by_reason, failure.name());
         add(failed, failure.name(), failure.description());
@@ -111,6 +114,9 @@ pub fn final_counters(snapshot: &Snapshot) -> String {
     add(snapshot.resent, "resent", "frames sent again after an injector died");
     add(snapshot.in_doubt, "in_doubt", "of these, perhaps sent only once");
     add(snapshot.in_ring, "in_ring", "frames never sent");
+    // The injector ends only when the pins are gone, and then nobody can read its counters.
+    add(snapshot.held, "held", "fragments outside the ring, given up by the injector at the end");
+    add(snapshot.lost, "lost", "fragments that were held by an injector that died");
     text + &format!("{:>14} unaccounted", snapshot.unaccounted)
 }
 
@@ -134,6 +140,8 @@ mod tests {
             send_failed: 0,
             send_failed_by_reason: BTreeMap::new(),
             held: 0,
+            lost: 0,
+            frames_sent: 0,
             in_ring: 0,
             resent: 0,
             in_doubt: 0,
@@ -169,7 +177,23 @@ mod tests {
     fn the_end_names_what_is_not_zero_in_words() {
         let text = final_counters(&snapshot(5, &[("non_ip", 5), ("ring_full", 0)]));
         assert!(text.contains("5 non_ip: inner frame is not IP"), "{text}");
-        assert!(!text.contains("ring_full"), "{text}");
+        for absent in ["ring_full", "frames_sent", "held", "lost"] {
+            assert!(!text.contains(absent), "{text}");
+        }
         assert!(text.ends_with("0 unaccounted"), "{text}");
+    }
+
+    #[test]
+    fn the_end_says_what_became_of_fragments() {
+        let snapshot = Snapshot { sent: 20, frames_sent: 7, held: 3, lost: 2, ..snapshot(25, &[]) };
+        let text = final_counters(&snapshot);
+        for line in [
+            "20 sent: accepted frames whose",
+            "7 frames_sent: what left for them",
+            "3 held: fragments outside the ring, given up by the injector at the end",
+            "2 lost: fragments that were held",
+        ] {
+            assert!(text.lines().any(|one| one.trim_start().starts_with(line)), "{text}");
+        }
     }
 }

@@ -28,7 +28,8 @@ pub fn stop(attached: Attached, signals: &Signals, report: Report) -> Result<()>
     report.detail("detached");
     signals.forget(); // another signal ends the waiting
     let drained = drain(&attached.pins, signals, report).context("waiting for the ring");
-    let Attached { traces, running, .. } = attached;
+    let Attached { traces, running, audit, .. } = attached;
+    drop(audit);
     let removed = traces.remove();
     drop(running);
 

@@ -11,7 +11,7 @@ use common::{Bench, assert_says, stop};
 use dataplane::abi::control;
 use dataplane::shared::Shared;
 use dataplane::{MapHandle, MapName};
-use lab::{EGRESS, INGRESS, Lab, Namespace};
+use lab::{EGRESS, INGRESS, Lab, Namespace, TAP};
 use nix::sys::signal::Signal;
 
 const NAT: [&str; 4] = ["--nat-ip", "198.18.1.2", "--source-port", "31765"];
@@ -83,6 +83,28 @@ fn a_neighbour_that_does_not_answer() {
     let check = "ip route get 198.18.1.77 oif ens6";
     assert_says(&text, &["198.18.1.77 does not answer on ens6", check, "arping"]);
     bench.assert_nothing_left();
+}
+
+#[test]
+fn a_target_without_new_flows_need_not_answer() {
+    let bench = Bench::new();
+    let path = std::env::temp_dir().join(format!("loader-rules-{}.json", std::process::id()));
+    let rules = |weight| {
+        format!(
+            r#"{{"rules": [{{"port": 7, "targets": [{{"address": "198.18.1.2"}},
+                {{"address": "198.18.1.77", "weight": {weight}}}]}}]}}"#
+        )
+    };
+    let arguments = ["--nat-rules-file", path.to_str().unwrap()];
+    std::fs::write(&path, rules(1)).unwrap();
+    assert_says(&bench.fails(1, &arguments), &["198.18.1.77 does not answer on ens6"]);
+    bench.assert_nothing_left();
+    std::fs::write(&path, rules(0)).unwrap();
+    let process = bench.start(&arguments);
+    let next_hops: Vec<_> = bench.rules()[0].targets.iter().map(|t| t.next_hop).collect();
+    assert_eq!(next_hops, [Some(TAP.mac), None]);
+    stop(process);
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
@@ -181,11 +203,22 @@ fn a_takeover_that_fails_leaves_the_running_pipeline_as_it_was() {
     assert_says(&text, &["native mode", "XDP_MODE"]);
     let text = bench.fails(1, &["--ring-buffer-size", "64K"]);
     assert_says(&text, &["RING_BUFFER_SIZE", "16777216"]);
+    bench.fails(1, &["--audit-log", "/no/such/log", "--target-vni", "5"]);
+    bench.fails(1, &["--rewrite-l2", "all", "--target-vni", "5"]);
     bench.fails(1, &["--nat-ip", "198.18.1.77", "--source-port", "1", "--target-vni", "5"]);
     assert_eq!(bench.attached(), program);
     assert_eq!(bench.rules(), rules);
     bench.send(10, 31765);
     common::wait_until("the pipeline stopped working", || bench.queued() == 10);
+}
+
+#[test]
+fn the_size_of_the_table_of_flows_stays() {
+    let bench = Bench::new();
+    orphan(&bench, &["--conntrack-size", "2048"]);
+    let text = bench.fails(1, &[]);
+    assert_says(&text, &["CONNTRACK_SIZE=65536", "keep CONNTRACK_SIZE=2048"]);
+    stop(bench.start(&["--conntrack-size", "2048"]));
 }
 
 #[test]

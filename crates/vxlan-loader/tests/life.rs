@@ -2,18 +2,22 @@
 
 mod common;
 
+use std::mem::offset_of;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use common::{Bench, assert_says, stop, wait_until};
 use config::{NatProtocol, NatRule, NatTarget};
 use dataplane::MapName;
+use dataplane::abi::control;
 use dataplane::control::Control;
 use dataplane::interfaces::{self, InterfaceRole};
 use dataplane::ledger::Ledger;
 use dataplane::lock::{self, Role};
 use dataplane::nat::{Mac, NatTable};
 use dataplane::ring::Ring;
+use dataplane::shared::Shared;
 use lab::{EGRESS, INGRESS, Namespace, Options, TAP};
 use nix::sys::signal::Signal;
 
@@ -27,7 +31,7 @@ fn ip(bench: &Bench, namespace: Namespace, arguments: &str) {
 }
 
 fn next_hop(bench: &Bench) -> Option<Mac> {
-    bench.rules()[0].next_hop
+    bench.rules()[0].targets[0].next_hop
 }
 
 #[test]
@@ -173,7 +177,7 @@ fn staged_rules_get_their_next_hops_on_request() {
         port: 9,
         destination: None,
         vni: None,
-        target: NatTarget { address: target, port: 9 },
+        targets: vec![NatTarget { address: target, port: 9 }.into()],
     };
     let pins = bench.pins();
     let change = lock::lock(&pins, Role::Change).unwrap();
@@ -181,7 +185,7 @@ fn staged_rules_get_their_next_hops_on_request() {
     let staged = nat.stage(&[rule]).unwrap();
     nat.control().request_refresh();
     wait_until("the next hop of a staged rule", || {
-        nat.next_hops().unwrap().contains(&(target, Some(TAP.mac)))
+        nat.next_hops().contains(&(target, Some(TAP.mac)))
     });
     nat.activate(staged).unwrap();
     assert_eq!(next_hop(&bench), Some(TAP.mac));
@@ -234,4 +238,18 @@ fn the_loader_says_who_it_is() {
     assert_eq!(control.loader_pid(), process.id());
     assert!(lock::is_held(&bench.pins(), Role::Loader).unwrap());
     stop(process);
+}
+
+#[test]
+fn the_injector_is_told_the_fragment_timeout() {
+    let bench = Bench::new();
+    let mut first = bench.start(&["--fragment-timeout", "0.5"]);
+    let map = Shared::<control>::map(&bench.pins().open(MapName::CONTROL).unwrap()).unwrap();
+    let timeout = map.u32_at(0, offset_of!(control, fragment_timeout_ms));
+    assert_eq!(timeout.load(Relaxed), 500);
+    first.signal(Signal::SIGKILL).unwrap();
+    first.wait(Duration::from_secs(5)).unwrap();
+    let second = bench.start(&[]);
+    assert_eq!(timeout.load(Relaxed), 30_000);
+    stop(second);
 }

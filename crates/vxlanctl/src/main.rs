@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod allowlist;
+mod conntrack;
 mod nat;
 mod nat_change;
 mod output;
@@ -25,10 +26,11 @@ const FAILURE: u8 = 1;
 type Run = fn(&Pins, &ArgMatches) -> Result<()>;
 
 /// Every subcommand, in the order of the help.
-const SUBCOMMANDS: [(fn() -> Command, Run); 4] = [
+const SUBCOMMANDS: [(fn() -> Command, Run); 5] = [
     (stats::command, stats::run),
     (allowlist::command, allowlist::run),
     (nat::command, nat::run),
+    (conntrack::command, conntrack::run),
     (vni::command, vni::run),
 ];
 

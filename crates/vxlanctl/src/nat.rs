@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use config::{NatProtocol, NatRule, nat_rules_json};
+use config::{NatMatch, NatProtocol, NatRule, WeightedTarget, nat_rules_json};
 use dataplane::Pins;
 use dataplane::lock::{self, Role};
-use dataplane::nat::{InstalledRule, NatTable};
+use dataplane::maglev::SLOTS;
+use dataplane::nat::{InstalledRule, InstalledTarget, NatTable};
 use ipnet::IpNet;
 
 use crate::nat_change::{self, Match};
 use crate::output::{self, Usage};
-use crate::table::{Align, columns};
+use crate::table::{Align, columns, percent};
 
 /// The subcommand.
 pub fn command() -> Command {
@@ -25,11 +26,20 @@ pub fn command() -> Command {
         .long("json")
         .action(ArgAction::SetTrue)
         .help("A file that `nat load` takes");
-    let target = Arg::new("to")
+    let targets = Arg::new("to")
         .long("to")
-        .value_name("ADDR[:PORT]")
+        .value_name("ADDR[:PORT][,weight=N]")
         .required(true)
-        .help("New destination: 192.0.2.9:8081, [2001:db8::9]:8081; without a port it is kept");
+        .action(ArgAction::Append)
+        .help(
+            "New destination: 192.0.2.9:8081, [2001:db8::9]:8081; without a port it is kept. Given \
+             several times, a flow goes to one of them, chosen by weight: 0 to 65535, 1 without; \
+             0: no new flows",
+        );
+    let replace = Arg::new("replace")
+        .long("replace")
+        .action(ArgAction::SetTrue)
+        .help("Put it in the place of the rule that matches the same packets, if there is one");
     Command::new("nat")
         .about("Show or change the destination NAT rules")
         .subcommand_required(true)
@@ -47,18 +57,24 @@ pub fn command() -> Command {
             Command::new("add")
                 .about("Add a rule")
                 .args(match_args("What the rule matches"))
-                .arg(target)
+                .args([targets, replace])
                 .after_help(
                     "Examples:\n  \
                      vxlanctl nat add --port 31765 --protocol udp --to 192.0.2.9:8081\n  \
-                     vxlanctl nat add --port 514 --destination 203.0.113.7 --vni 7 --to 192.0.2.11",
+                     vxlanctl nat add --port 514 --destination 203.0.113.7 --vni 7 --to 192.0.2.11\n  \
+                     vxlanctl nat add --port 6343 --to 192.0.2.21,weight=3 --to 192.0.2.22\n  \
+                     vxlanctl nat add --port 6343 --to 192.0.2.21,weight=0 --to 192.0.2.22 --replace\n  \
+                     vxlanctl nat add --protocol icmp --to 192.0.2.9\n\n\
+                     The last but one drains a target: the flows that it has stay until they end \
+                     or `vxlanctl conntrack flush` removes them.",
                 ),
             Command::new("remove")
                 .about("Remove the rule that matches exactly this")
                 .args(match_args("What the rule matches, as `nat show` has it"))
                 .after_help(
                     "Examples:\n  vxlanctl nat remove --port 31765 --protocol udp\n  \
-                     vxlanctl nat remove --port 31765 --protocol udp --destination ::/0\n\n\
+                     vxlanctl nat remove --port 31765 --protocol udp --destination ::/0\n  \
+                     vxlanctl nat remove --protocol icmp --destination 198.51.100.0/24\n\n\
                      A destination of ::/0 or 0.0.0.0/0 stands for a rule without one, of that \
                      family: needed where both families have such a rule.",
                 ),
@@ -76,15 +92,14 @@ pub fn command() -> Command {
 fn match_args(heading: &'static str) -> [Arg; 4] {
     [
         Arg::new("port")
-            .required(true)
             .value_name("PORT")
             .value_parser(value_parser!(u16).range(1..))
-            .help("Inner destination port"),
+            .help("Inner destination port; needed but for icmp, which has none"),
         Arg::new("protocol")
             .value_name("PROTOCOL")
             .value_parser(value_parser!(NatProtocol))
             .default_value("any")
-            .help("udp, tcp, or any: a rule for both"),
+            .help("udp, tcp, any (a rule for both), or icmp: echo requests"),
         Arg::new("destination")
             .value_name("CIDR")
             .value_parser(config::parse_entry)
@@ -105,7 +120,7 @@ pub fn run(pins: &Pins, matches: &ArgMatches) -> Result<()> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     match name {
         "load" => nat_change::load(pins, required::<PathBuf>(matches, "file")?),
-        "add" => nat_change::add(pins, rule_of(matches)?),
+        "add" => nat_change::add(pins, rule_of(matches)?, matches.get_flag("replace")),
         "remove" => nat_change::remove(pins, &match_of(matches)?),
         "clear" => nat_change::clear(pins),
         _ => show(pins, matches.get_flag("json")),
@@ -117,9 +132,16 @@ fn required<'a, T: Clone + Send + Sync + 'static>(m: &'a ArgMatches, id: &str) -
 }
 
 fn match_of(matches: &ArgMatches) -> Result<Match> {
+    let protocol: NatProtocol = *required(matches, "protocol")?;
+    let port = match (matches.get_one("port"), protocol.has_ports()) {
+        (Some(port), true) => *port,
+        (None, false) => 0,
+        (Some(_), false) => return Err(Usage(format!("--port: {protocol} has no ports")).into()),
+        (None, true) => return Err(Usage("--port is missing".to_owned()).into()),
+    };
     Ok(Match {
-        protocol: *required(matches, "protocol")?,
-        port: *required(matches, "port")?,
+        protocol,
+        port,
         destination: matches.get_one::<IpNet>("destination").copied(),
         vni: matches.get_one("vni").copied(),
     })
@@ -127,14 +149,21 @@ fn match_of(matches: &ArgMatches) -> Result<Match> {
 
 fn rule_of(matches: &ArgMatches) -> Result<NatRule> {
     let Match { protocol, port, destination, vni } = match_of(matches)?;
-    let text: &String = required(matches, "to")?;
-    let target =
-        config::parse_target(text, port).map_err(|problem| Usage(format!("--to: {problem}")))?;
-    let mut rule = NatRule::new(protocol, port, destination, vni, target)
-        .map_err(|problem| Usage(format!("--{problem}")))?;
-    // The kernel knows no difference between all addresses of a family and no destination.
-    rule.destination = destination.filter(|net| net.prefix_len() > 0);
-    Ok(rule)
+    let texts = matches.get_many::<String>("to").into_iter().flatten();
+    let targets = texts
+        .map(|text| config::parse_weighted_target(text, port))
+        .collect::<Result<_, _>>()
+        .map_err(|problem| Usage(format!("--to: {problem}")))?;
+    let rule = NatRule::new(protocol, port, destination, vni, targets);
+    Ok(rule.map_err(|problem| Usage(flag_of(&problem)))?)
+}
+
+/// A problem of [`NatRule::new`] in the words of the command line.
+fn flag_of(problem: &str) -> String {
+    match problem.split_once(": ") {
+        Some((part, problem)) if part.starts_with("target") => format!("--to: {problem}"),
+        _ => format!("--{problem}"),
+    }
 }
 
 fn show(pins: &Pins, as_json: bool) -> Result<()> {
@@ -145,7 +174,7 @@ fn show(pins: &Pins, as_json: bool) -> Result<()> {
     let installed = table.rules()?;
     drop(lock);
     if as_json {
-        let rules: Vec<NatRule> = installed.iter().map(|installed| installed.rule).collect();
+        let rules: Vec<NatRule> = installed.into_iter().map(|i| i.rule).collect();
         return output::json(&nat_rules_json(&rules));
     }
     output::print(&render(&installed))
@@ -155,19 +184,33 @@ fn render(installed: &[InstalledRule]) -> String {
     if installed.is_empty() {
         return "no NAT rules\n".to_owned();
     }
-    let rows: Vec<_> = installed
-        .iter()
-        .map(|InstalledRule { rule, next_hop }| {
-            let text = rule.to_string();
-            let matched = text.split_once(" -> ").map_or(text.as_str(), |(matched, _)| matched);
-            let next_hop = next_hop.map_or_else(
-                || "unresolved".to_owned(),
-                |mac| mac.map(|byte| format!("{byte:02x}")).join(":"),
-            );
-            [matched.to_owned(), rule.target.to_string(), next_hop]
-        })
-        .collect();
-    columns([("RULE", Align::Left), ("TARGET", Align::Left), ("NEXT HOP", Align::Left)], &rows)
+    let headings = [
+        ("RULE", Align::Left),
+        ("TARGET", Align::Left),
+        ("WEIGHT", Align::Right),
+        ("NEW FLOWS", Align::Right),
+        ("NEXT HOP", Align::Left),
+    ];
+    columns(headings, &installed.iter().flat_map(rows).collect::<Vec<_>>())
+}
+
+/// A row for each target; the first has what the rule matches.
+fn rows(InstalledRule { rule, targets }: &InstalledRule) -> Vec<[String; 5]> {
+    let mut matched = NatMatch::of(rule).to_string();
+    let row = |(weighted, installed): (&WeightedTarget, &InstalledTarget)| {
+        let next_hop = installed.next_hop.map_or_else(
+            || "unresolved".to_owned(),
+            |mac| mac.map(|byte| format!("{byte:02x}")).join(":"),
+        );
+        [
+            std::mem::take(&mut matched),
+            weighted.target.to_string(),
+            weighted.weight.to_string(),
+            percent(installed.slots as u64, SLOTS as u64),
+            next_hop,
+        ]
+    };
+    rule.targets.iter().zip(targets).map(row).collect()
 }
 
 #[cfg(test)]
@@ -192,6 +235,11 @@ mod tests {
             ),
             ("--port 9 --protocol TCP --to [2001:db8::9]:10", "tcp/9 -> [2001:db8::9]:10"),
             ("--port 9 --destination ::/0 --to 2001:db8::9", "any/9 -> [2001:db8::9]:9"),
+            (
+                "--port 9 --to 192.0.2.9,weight=3 --to 192.0.2.9:10",
+                "any/9 -> 192.0.2.9:9 weight 3, 192.0.2.9:10",
+            ),
+            ("--protocol icmp --to 192.0.2.9 --vni 1", "icmp vni 1 -> 192.0.2.9"),
         ] {
             assert_eq!(added(&format!("nat add {flags}")).unwrap().to_string(), shown);
         }
@@ -209,7 +257,19 @@ mod tests {
             ("--port 9 --to 192.0.2.9 --destination 10.0.0.1/8", "host bits"),
             ("--port 9 --to 192.0.2.9 --destination 2001:db8::/32", "--destination: "),
             ("--port 9 --to 192.0.2.9 --vni 16777216", "16777216"),
-            ("--port 9 --to 192.0.2.9 --protocol icmp", "\"icmp\" is not a protocol"),
+            ("--port 9 --to 192.0.2.9 --protocol sctp", "\"sctp\" is not a protocol"),
+            ("--port 9 --to 192.0.2.9 --protocol icmp", "--port: icmp has no ports"),
+            ("--to 192.0.2.9:9 --protocol icmp", "--to: 9 is given, but icmp has no ports"),
+            (
+                "--port 9 --to 192.0.2.9,weight=x",
+                "--to: \"192.0.2.9,weight=x\": \"x\" is not a weight",
+            ),
+            ("--port 9 --to 192.0.2.9,weight=0", "--to: all have weight 0"),
+            ("--port 9 --to 192.0.2.9 --to 192.0.2.9", "--to: 192.0.2.9:9 is given twice"),
+            (
+                "--port 9 --to 192.0.2.9 --to 2001:db8::9",
+                "--to: 2001:db8::9 is IPv6, but the first",
+            ),
         ] {
             let error = added(&format!("nat add {flags}")).unwrap_err();
             assert!(error.is::<Usage>() && error.to_string().contains(words), "{flags}: {error}");
@@ -218,14 +278,24 @@ mod tests {
 
     #[test]
     fn rules_are_shown_with_their_next_hops() {
-        let rule = added("nat add --port 9 --vni 7 --to 192.0.2.9").unwrap();
-        let known = InstalledRule { rule, next_hop: Some([2, 0, 0xab, 0, 0, 1]) };
-        let unknown = InstalledRule { rule, next_hop: None };
+        let next_hop = Some([2, 0, 0xab, 0, 0, 1]);
+        let one = InstalledRule {
+            rule: added("nat add --port 9 --vni 7 --to 192.0.2.9").unwrap(),
+            targets: vec![InstalledTarget { next_hop, slots: SLOTS }],
+        };
+        let several = InstalledRule {
+            rule: added("nat add --protocol icmp --to 192.0.2.1,weight=2 --to 192.0.2.10").unwrap(),
+            targets: vec![
+                InstalledTarget { next_hop, slots: 2733 },
+                InstalledTarget { next_hop: None, slots: 1366 },
+            ],
+        };
         assert_eq!(
-            render(&[known, unknown]),
-            "RULE         TARGET       NEXT HOP\n\
-             any/9 vni 7  192.0.2.9:9  02:00:ab:00:00:01\n\
-             any/9 vni 7  192.0.2.9:9  unresolved\n"
+            render(&[one, several]),
+            "RULE         TARGET       WEIGHT  NEW FLOWS  NEXT HOP\n\
+             any/9 vni 7  192.0.2.9:9       1     100.0%  02:00:ab:00:00:01\n\
+             icmp         192.0.2.1         2      66.7%  02:00:ab:00:00:01\n             \
+             192.0.2.10        1      33.3%  unresolved\n"
         );
         assert_eq!(render(&[]), "no NAT rules\n");
     }

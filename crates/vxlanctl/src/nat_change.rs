@@ -7,8 +7,8 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
-use config::{MAX_NAT_RULES, NatMatch, NatProtocol, NatRule, load_nat_rules};
+use anyhow::{Result, anyhow, bail};
+use config::{NatMatch, NatProtocol, NatRule, check_nat_limits, load_nat_rules};
 use dataplane::Pins;
 use dataplane::lock::{self, Lock, Role};
 use dataplane::nat::NatTable;
@@ -43,11 +43,8 @@ impl Match {
 
 impl std::fmt::Display for Match {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.protocol, self.port)?;
-        if let Some(destination) = self.destination {
-            write!(f, " to {destination}")?;
-        }
-        self.vni.map_or(Ok(()), |vni| write!(f, " vni {vni}"))
+        let Self { protocol, port, destination, vni } = *self;
+        NatMatch { ipv6: false, protocol, port, destination, vni }.fmt(f)
     }
 }
 
@@ -65,21 +62,27 @@ pub fn load(pins: &Pins, file: &Path) -> Result<()> {
     output::line(&format!("{} loaded from {}", counted(rules.len()), file.display()))
 }
 
-/// Adds a rule.
-pub fn add(pins: &Pins, rule: NatRule) -> Result<()> {
+/// Adds a rule; with `replace` in the place of the one for the same packets.
+pub fn add(pins: &Pins, rule: NatRule, replace: bool) -> Result<()> {
     let table = Table::open(pins)?;
     let mut rules = table.rules()?;
-    if let Some(same) = rules.iter().find(|known| NatMatch::of(known) == NatMatch::of(&rule)) {
-        bail!("a rule for these packets exists: {same}; remove it first");
+    let same = rules.iter().position(|known| NatMatch::of(known) == NatMatch::of(&rule));
+    let replaced = match same {
+        Some(index) if replace => Some(rules.remove(index)),
+        Some(index) => bail!(
+            "a rule for these packets exists: {}; --replace puts the new one in its place",
+            rules[index]
+        ),
+        None => None,
+    };
+    rules.push(rule.clone());
+    check_nat_limits(&rules)
+        .map_err(|problem| anyhow!("the NAT rule table is full: {problem}; nothing was changed"))?;
+    table.replace(&rules, std::slice::from_ref(&rule))?;
+    match replaced {
+        Some(old) => output::line(&format!("added {rule} in the place of {old}")),
+        None => output::line(&format!("added {rule}")),
     }
-    ensure!(
-        rules.len() < MAX_NAT_RULES,
-        "the NAT rule table is full: it has {}, at most {MAX_NAT_RULES} fit",
-        counted(rules.len())
-    );
-    rules.push(rule);
-    table.replace(&rules, &[rule])?;
-    output::line(&format!("added {rule}"))
 }
 
 /// Removes a rule.
@@ -87,7 +90,7 @@ pub fn remove(pins: &Pins, wanted: &Match) -> Result<()> {
     let table = Table::open(pins)?;
     let (found, left): (Vec<NatRule>, Vec<NatRule>) =
         table.rules()?.into_iter().partition(|rule| wanted.is_of(rule));
-    match found[..] {
+    match &found[..] {
         [] => bail!("no rule matches {wanted}; see `vxlanctl nat show`"),
         [rule] => {
             table.replace(&left, &[])?;
@@ -119,26 +122,25 @@ impl<'a> Table<'a> {
     }
 
     fn rules(&self) -> Result<Vec<NatRule>> {
-        Ok(self.table.rules()?.iter().map(|installed| installed.rule).collect())
+        Ok(self.table.rules()?.into_iter().map(|installed| installed.rule).collect())
     }
 
     /// Makes `rules` count once the next hops of the `new` ones among them are known. A rule that
-    /// counts already and lost its next hop does not keep others from being changed.
+    /// counts already and lost its next hop does not keep others from being changed, and neither
+    /// does a target that gets no new flows: it is often about to go.
     fn replace(&self, rules: &[NatRule], new: &[NatRule]) -> Result<()> {
-        let targets: BTreeSet<IpAddr> = new.iter().map(|rule| rule.target.address).collect();
+        let targets = new.iter().flat_map(|rule| &rule.targets).filter(|target| target.weight > 0);
+        let targets: BTreeSet<IpAddr> = targets.map(|target| target.target.address).collect();
         let staged = self.table.stage(rules)?;
         self.table.control().request_refresh();
         match self.wait_for_next_hops(&targets) {
             Ok(()) => self.table.activate(staged),
-            Err(error) => {
-                self.table.abandon(staged)?;
-                Err(error)
-            }
+            Err(error) => Err(self.table.abandon(staged, error)),
         }
     }
 
     fn wait_for_next_hops(&self, targets: &BTreeSet<IpAddr>) -> Result<()> {
-        let mut missing = self.unresolved(targets)?;
+        let mut missing = self.unresolved(targets);
         if missing.is_empty() {
             return Ok(());
         }
@@ -164,19 +166,16 @@ impl<'a> Table<'a> {
                 );
             }
             sleep(RESOLVE_POLL);
-            missing = self.unresolved(targets)?;
+            missing = self.unresolved(targets);
         }
         Ok(())
     }
 
-    fn unresolved(&self, targets: &BTreeSet<IpAddr>) -> Result<Vec<IpAddr>> {
-        let known: HashSet<IpAddr> = self
-            .table
-            .next_hops()?
-            .into_iter()
-            .filter_map(|(target, mac)| mac.map(|_| target))
-            .collect();
-        Ok(targets.iter().copied().filter(|target| !known.contains(target)).collect())
+    fn unresolved(&self, targets: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
+        let next_hops = self.table.next_hops().into_iter();
+        let known: HashSet<IpAddr> =
+            next_hops.filter_map(|(target, mac)| mac.map(|_| target)).collect();
+        targets.iter().copied().filter(|target| !known.contains(target)).collect()
     }
 }
 
@@ -196,7 +195,7 @@ mod tests {
     fn rule(destination: Option<&str>, target: &str) -> NatRule {
         let target = config::parse_target(target, 9).unwrap();
         let destination = destination.map(|net| config::parse_entry(net).unwrap());
-        NatRule::new(NatProtocol::Udp, 7, destination, None, target).unwrap()
+        NatRule::new(NatProtocol::Udp, 7, destination, None, vec![target.into()]).unwrap()
     }
 
     fn wanted(destination: Option<&str>) -> Match {

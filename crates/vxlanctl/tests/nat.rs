@@ -28,9 +28,9 @@ fn with_loader<T>(lab: &Lab, deaf: Option<&str>, test: impl FnOnce() -> T) -> T 
                     continue;
                 }
                 requests = table.control().refresh_requests();
-                for (target, mac) in table.next_hops().unwrap() {
+                for (target, mac) in table.next_hops() {
                     if mac.is_none() && Some(target) != deaf {
-                        table.set_next_hop(target, Some(MAC)).unwrap();
+                        table.set_next_hop(target, Some(MAC));
                     }
                 }
             }
@@ -54,7 +54,7 @@ fn without_a_loader_nobody_can_resolve() {
     assert!(error.contains("vxlan-loader is not running"), "{error}");
     assert!(error.contains("192.0.2.9") && error.contains("nothing was changed"), "{error}");
     assert_eq!(lab.ok("nat show"), "no NAT rules\n");
-    assert!(NatTable::open(&lab.pins).unwrap().next_hops().unwrap().is_empty(), "abandoned");
+    assert!(NatTable::open(&lab.pins).unwrap().next_hops().is_empty(), "abandoned");
     assert_eq!(lab.ok("nat clear"), "0 rules removed\n");
 }
 
@@ -79,7 +79,7 @@ fn rules_are_loaded_shown_changed_and_cleared() {
     let lab = Lab::new(settings(false));
     with_loader(&lab, None, || {
         let loaded = lab.ok(&format!("nat load {}", example("nat-rules.json")));
-        assert!(loaded.starts_with("6 rules loaded from "), "{loaded}");
+        assert!(loaded.starts_with("8 rules loaded from "), "{loaded}");
         let shown = lab.ok("nat show");
         let lines: Vec<Vec<&str>> = shown
             .lines()
@@ -87,15 +87,15 @@ fn rules_are_loaded_shown_changed_and_cleared() {
             .collect();
         assert_eq!(
             lines[0].iter().map(|c| c.trim()).collect::<Vec<_>>(),
-            ["RULE", "TARGET", "NEXT HOP"]
+            ["RULE", "TARGET", "WEIGHT", "NEW FLOWS", "NEXT HOP"]
         );
-        assert_eq!(lines.len(), 7, "{shown}");
+        assert_eq!(lines.len(), 11, "8 rules, of which one has 3 targets:\n{shown}");
         assert!(shown.lines().skip(1).all(|line| line.ends_with("02:00:ab:00:00:01")), "{shown}");
         let narrow = shown.find("udp/31765 to 198.51.100.0/24 vni 7").unwrap();
         assert!(shown[narrow..].contains("udp/31765 "), "the narrow one is tried first:\n{shown}");
 
         let saved = lab.file("saved.json", &lab.ok("nat show --json"));
-        assert_eq!(lab.ok("nat clear"), "6 rules removed\n");
+        assert_eq!(lab.ok("nat clear"), "8 rules removed\n");
         assert_eq!(lab.json("nat show --json")["rules"], serde_json::json!([]));
         lab.ok(&format!("nat load {saved}"));
         assert_eq!(lab.ok("nat show"), shown);
@@ -114,7 +114,7 @@ fn rules_are_loaded_shown_changed_and_cleared() {
             (1, true),
             "{error}"
         );
-        assert_eq!(lab.ok("nat show").lines().count(), 6);
+        assert_eq!(lab.ok("nat show").lines().count(), 10);
     });
     // What is resolved already needs no loader, and neither does a removal.
     lab.ok("nat add --port 7 --to 192.0.2.9");
@@ -138,7 +138,7 @@ fn a_full_table_is_an_error_with_the_number() {
     let lab = Lab::new(settings(false));
     let target = config::parse_target("192.0.2.9", 8081).unwrap();
     let rules: Vec<NatRule> = (1..=4096)
-        .map(|port| NatRule::new(NatProtocol::Udp, port, None, None, target).unwrap())
+        .map(|port| NatRule::new(NatProtocol::Udp, port, None, None, vec![target.into()]).unwrap())
         .collect();
     let file = lab.file("full.json", &nat_rules_json(&rules).to_string());
     with_loader(&lab, None, || {
@@ -147,11 +147,66 @@ fn a_full_table_is_an_error_with_the_number() {
         eprintln!("4096 rules: {:?}", begin.elapsed());
         let (status, error) = lab.fails("nat add --port 5000 --to 192.0.2.9");
         assert_eq!(status, 1);
-        assert!(error.contains("full") && error.contains("4,096 rules"), "{error}");
+        assert!(error.contains("full: 4097 rules, at most 4096"), "{error}");
         lab.ok("nat remove --port 17 --protocol udp");
         lab.ok("nat add --port 5000 --to 192.0.2.9");
         assert_eq!(lab.ok("nat show").lines().count(), 4097);
     });
+}
+
+#[test]
+fn targets_are_weighted_drained_and_replaced() {
+    let lab = Lab::new(settings(false));
+    with_loader(&lab, Some("192.0.2.23"), || {
+        let first = "udp/6343 -> 192.0.2.21:6343 weight 3, 192.0.2.22:6343";
+        let rule = "nat add --port 6343 --protocol udp";
+        let added = lab.ok(&format!("{rule} --to 192.0.2.21,weight=3 --to 192.0.2.22"));
+        assert_eq!(added, format!("added {first}\n"));
+        let shown = lab.ok("nat show");
+        assert_eq!(
+            shown.lines().map(|l| l.split_whitespace().collect()).collect::<Vec<Vec<_>>>()[1..],
+            [
+                vec!["udp/6343", "192.0.2.21:6343", "3", "75.0%", "02:00:ab:00:00:01"],
+                vec!["192.0.2.22:6343", "1", "25.0%", "02:00:ab:00:00:01"],
+            ]
+        );
+        let expected = serde_json::json!([{ "protocol": "udp", "port": 6343, "targets": [
+            { "address": "192.0.2.21", "port": 6343, "weight": 3 },
+            { "address": "192.0.2.22", "port": 6343, "weight": 1 },
+        ]}]);
+        assert_eq!(lab.json("nat show --json")["rules"], expected);
+
+        // One that answers no more can be drained nevertheless.
+        let second = "--to 192.0.2.22 --to 192.0.2.23,weight=0";
+        let (status, error) = lab.fails(&format!("{rule} {second}"));
+        assert_eq!((status, error.contains(first)), (1, true), "{error}");
+        assert!(error.contains("--replace"), "{error}");
+        let replaced = lab.ok(&format!("{rule} {second} --replace"));
+        let second = "udp/6343 -> 192.0.2.22:6343, 192.0.2.23:6343 weight 0";
+        assert_eq!(replaced, format!("added {second} in the place of {first}\n"));
+        let shown = lab.ok("nat show");
+        let words: Vec<_> = shown.lines().nth(2).unwrap().split_whitespace().collect();
+        assert_eq!(words, ["192.0.2.23:6343", "0", "0.0%", "unresolved"]);
+        let (_, error) = lab.fails(&format!("{rule} --to 192.0.2.23 --replace"));
+        assert!(error.contains("192.0.2.23") && error.contains("nothing was changed"), "{error}");
+        assert_eq!(lab.ok("nat show"), shown);
+    });
+}
+
+#[test]
+fn echo_requests_have_rules_of_their_own() {
+    let lab = Lab::new(settings(false));
+    with_loader(&lab, None, || {
+        lab.ok("nat add --protocol icmp --to 192.0.2.9");
+        lab.ok("nat add --protocol icmp --vni 7 --to 2001:db8::9");
+        let saved = lab.file("saved.json", &lab.ok("nat show --json"));
+        let shown = lab.ok("nat show");
+        assert_eq!(lab.ok("nat remove --protocol icmp"), "removed icmp -> 192.0.2.9\n");
+        lab.ok("nat clear");
+        lab.ok(&format!("nat load {saved}"));
+        assert_eq!(lab.ok("nat show"), shown);
+    });
+    assert_eq!(lab.fails("nat remove --port 7 --protocol icmp").0, 2);
 }
 
 #[test]

@@ -43,6 +43,8 @@ fn every_term_is_there_and_the_sums_close() {
         "ring",
         "injector_pid",
         "workers",
+        "conntrack",
+        "events",
     ] {
         assert!(keys.contains(&key), "{key} is missing of {keys:?}");
     }
@@ -107,6 +109,8 @@ fn missing_pins_are_told_with_a_way_out() {
         "nat show",
         "nat add --port 7 --to 192.0.2.9",
         "nat clear",
+        "conntrack show",
+        "conntrack flush",
         "vni",
         "vni set any",
     ] {

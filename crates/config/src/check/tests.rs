@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 
 use super::*;
+use crate::MAX_NAT_RULES;
 
 fn resolve(given: &[(&str, &str)]) -> Result<(Settings, Vec<Warning>), ConfigError> {
     let matches = crate::command("test", "A test.", Key::ALL).get_matches_from(["test"]);
@@ -43,6 +44,22 @@ fn the_three_nat_settings_belong_together() {
     assert_eq!(settings.nat_rule().unwrap().to_string(), "any/31765 -> [2001:db8::9]:31765");
     assert_eq!(settings.nat_rules().unwrap().len(), 1);
     assert_eq!(resolve(&[]).unwrap().0.nat_rules().unwrap(), []);
+}
+
+#[test]
+fn a_next_hop_needs_frames_that_use_it() {
+    let next_hop = ("NEXT_HOP", "192.0.2.9");
+    let error = refusal(&[next_hop]);
+    for words in
+        ["NEXT_HOP=192.0.2.9 (environment variable NEXT_HOP)", "REWRITE_L2=all", "is nat (default)"]
+    {
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(refusal(&[next_hop, ("REWRITE_L2", "nat")]).contains("nat (environment variable"));
+    let (settings, _) = resolve(&[next_hop, ("REWRITE_L2", "all")]).unwrap();
+    let given = settings.next_hop.unwrap();
+    assert_eq!((given.ipv4, given.ipv6), (Some([192, 0, 2, 9].into()), None));
+    assert!(resolve(&[("REWRITE_L2", "all")]).unwrap().0.next_hop.is_none());
 }
 
 #[test]
@@ -89,7 +106,7 @@ fn the_files_that_are_named_are_read_on_demand() {
     let (settings, _) = resolve(&given).unwrap();
     assert_eq!(settings.allowlist().unwrap().unwrap().entries.len(), 324);
     let rules = settings.nat_rules().unwrap();
-    assert_eq!((rules.len(), rules[0].port), (7, 9));
+    assert_eq!((rules.len(), rules[0].port), (9, 9));
 
     let (settings, _) =
         resolve(&[("ALLOWLIST_FILE", "/nonexistent/a"), ("NAT_RULES_FILE", "/nonexistent/b")])
@@ -106,19 +123,20 @@ fn a_rule_of_the_file_must_not_match_what_nat_ip_matches() {
     let path = Path::new("rules.json");
     let rule = |port, address: &str| NatRule {
         port,
-        target: NatTarget { address: address.parse().unwrap(), port: 1 },
-        ..single.unwrap()
+        targets: vec![NatTarget { address: address.parse().unwrap(), port: 1 }.into()],
+        ..single.clone().unwrap()
     };
 
-    let error = merge(single, vec![rule(8, "192.0.2.1"), rule(9, "192.0.2.1")], path).unwrap_err();
+    let error =
+        merge(single.clone(), vec![rule(8, "192.0.2.1"), rule(9, "192.0.2.1")], path).unwrap_err();
     let error = error.to_string();
     assert!(error.starts_with("rules.json: rules[1] matches the same packets"), "{error}");
     assert!(error.contains("NAT_IP and SOURCE_PORT"), "{error}");
-    let other_family = merge(single, vec![rule(9, "2001:db8::1")], path).unwrap();
+    let other_family = merge(single.clone(), vec![rule(9, "2001:db8::1")], path).unwrap();
     assert_eq!(other_family.len(), 2);
 
     let full: Vec<_> = (1000..).take(MAX_NAT_RULES).map(|port| rule(port, "192.0.2.1")).collect();
     assert_eq!(merge(None, full.clone(), path).unwrap().len(), MAX_NAT_RULES);
-    let error = merge(single, full, path).unwrap_err().to_string();
-    assert!(error.contains("4097 rules with the one of NAT_IP, at most 4096"), "{error}");
+    let error = merge(single.clone(), full, path).unwrap_err().to_string();
+    assert!(error.contains("with the rule of NAT_IP: 4097 rules, at most 4096"), "{error}");
 }

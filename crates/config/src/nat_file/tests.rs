@@ -1,4 +1,5 @@
 use super::*;
+use crate::nat::MAX_NAT_RULES;
 
 /// A file with these rules.
 fn parse(rules: &str) -> Result<Vec<NatRule>, String> {
@@ -24,6 +25,8 @@ fn the_example_is_good() {
             "tcp/514 to 203.0.113.7/32 -> 192.0.2.11:514",
             "any/2055 to 2001:db8:5::/48 -> [2001:db8:9::10]:9995",
             "any/8125 vni 4242 -> 192.0.2.12:8125",
+            "udp/6343 -> 192.0.2.21:6343 weight 3, 192.0.2.22:6343, 192.0.2.23:6343 weight 0",
+            "icmp to 198.51.100.0/24 -> 192.0.2.9",
         ]
     );
 }
@@ -33,6 +36,11 @@ fn what_may_be_missing() {
     let text = r#"{"port": 7, "target": {"address": "192.0.2.9"}},
                   {"port": 8, "targets": [{"address": "2001:db8::9", "port": 1}]}"#;
     assert_eq!(lines(text), ["any/7 -> 192.0.2.9:7", "any/8 -> [2001:db8::9]:1"]);
+    let text = r#"{"port": 7, "targets": [{"address": "192.0.2.9"}, {"address": "192.0.2.9",
+                    "port": 8, "weight": 0}]},
+                  {"protocol": "icmp", "target": {"address": "192.0.2.9"}}"#;
+    let expected = ["any/7 -> 192.0.2.9:7, 192.0.2.9:8 weight 0", "icmp -> 192.0.2.9"];
+    assert_eq!(lines(text), expected);
     assert_eq!(parse(""), Ok(vec![]));
 }
 
@@ -50,7 +58,12 @@ fn bad_rules_are_named_with_their_place() {
         (r#"{"port": -1, T}"#, "rules[1].port: -1 is not a port"),
         (r#"{"port": 1.5, T}"#, "rules[1].port: 1.5 is not a port"),
         (r#"{"port": "1", T}"#, "rules[1].port: \"1\" is not a port, a number"),
-        (r#"{"port": 1, "protocol": "icmp", T}"#, "rules[1].protocol: \"icmp\" is not a protocol"),
+        (r#"{"port": 1, "protocol": "sctp", T}"#, "rules[1].protocol: \"sctp\" is not a protocol"),
+        (
+            r#"{"port": 1, "protocol": "icmp", T}"#,
+            "rules[1].port: 1 is given, but icmp has no ports",
+        ),
+        (r#"{"protocol": "icmp", T}"#, "rules[1].target.port: 5 is given, but icmp has no ports"),
         (r#"{"port": 1, "protocol": 17, T}"#, "rules[1].protocol: expected a text, not 17"),
         (r#"{"port": 1, "vni": 16777216, T}"#, "rules[1].vni: 16777216 is not a VNI"),
         (r#"{"port": 1, "vni": 4294967296, T}"#, "rules[1].vni: 4294967296 is not a VNI"),
@@ -70,17 +83,30 @@ fn bad_rules_are_named_with_their_place() {
         ),
         (r#"{"port": 1}"#, r#"rules[1]: key "target" is missing"#),
         (r#"{"port": 1, "targets": [], T}"#, r#"rules[1]: has both "target" and "targets""#),
+        (r#"{"port": 1, "targets": []}"#, "rules[1].targets: there is none"),
         (
-            r#"{"port": 1, "targets": []}"#,
-            "rules[1].targets: 0 targets; this version takes exactly",
+            r#"{"port": 1, "targets": [{"address": "192.0.2.9", "weigth": 1}]}"#,
+            r#"rules[1].targets[0]: unknown key "weigth", known are address, port, weight"#,
         ),
         (
-            r#"{"port": 1, "targets": [{}, {}]}"#,
-            "rules[1].targets: 2 targets; this version takes exactly one target a rule",
+            r#"{"port": 1, "targets": [{"address": "192.0.2.9", "weight": 65536}]}"#,
+            "rules[1].targets[0].weight: 65536 is not a weight, a number from 0 to 65535",
         ),
         (
-            r#"{"port": 1, "targets": [{"weight": 1}]}"#,
-            r#"rules[1].targets[0]: unknown key "weight", known are address, port"#,
+            r#"{"port": 1, "targets": [{"address": "192.0.2.9", "weight": 0}]}"#,
+            "rules[1].targets: all have weight 0",
+        ),
+        (
+            r#"{"port": 1, "targets": [{"address": "192.0.2.9"}, {"address": "192.0.2.9"}]}"#,
+            "rules[1].targets[1]: 192.0.2.9:1 is given twice",
+        ),
+        (
+            r#"{"port": 1, "targets": [{"address": "192.0.2.9"}, {"address": "2001:db8::9"}]}"#,
+            "rules[1].targets[1].address: 2001:db8::9 is IPv6, but the first",
+        ),
+        (
+            r#"{"port": 1, "target": {"address": "192.0.2.9", "weight": 2}}"#,
+            r#"rules[1].target: unknown key "weight", known are address, port"#,
         ),
         (r#"{"port": 1, "target": {"port": 1}}"#, r#"rules[1].target: key "address" is missing"#),
         (
@@ -142,5 +168,5 @@ fn at_most_4096_rules() {
         parse(&rules.join(","))
     };
     assert_eq!(rules(4096).unwrap().len(), MAX_NAT_RULES);
-    assert!(rules(4097).unwrap_err().contains("4097 rules, at most 4096"));
+    assert!(rules(4097).unwrap_err().contains("rules: 4097 rules, at most 4096"));
 }

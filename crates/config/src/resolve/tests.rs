@@ -4,7 +4,7 @@ use std::time::Duration;
 use clap::Command;
 
 use super::*;
-use crate::{CpuAffinity, Disposition, VniMismatch, WorkerThreads, XdpMode};
+use crate::{CpuAffinity, Disposition, RewriteL2, VniMismatch, WorkerThreads, XdpMode};
 
 /// A `.env` file that is removed with the value.
 struct TempFile(PathBuf);
@@ -61,6 +61,12 @@ fn defaults() {
     assert_eq!(settings.unmatched, Disposition::Forward);
     assert_eq!(settings.non_ip, Disposition::Drop);
     assert_eq!(settings.truncated, Disposition::Forward);
+    assert!(!settings.geneve && !settings.reassemble);
+    assert_eq!(settings.dedup_window, Duration::ZERO);
+    assert_eq!(settings.conntrack_size, 65_536);
+    assert_eq!(settings.fragment_timeout, Duration::from_secs(30));
+    assert_eq!((settings.rewrite_l2, settings.next_hop), (RewriteL2::Nat, None));
+    assert_eq!((settings.audit_log.as_deref(), settings.event_rate), (None, 100));
     assert_eq!(settings.df_clear_threshold, 1400);
     assert_eq!(settings.xdp_mode, XdpMode::Auto);
     assert_eq!(settings.worker_threads, WorkerThreads::Auto);
@@ -132,22 +138,32 @@ fn every_key_refuses_a_bad_value_in_full() {
         ("VXLAN_PORT", "0"),
         ("TARGET_VNI", "16777216"),
         ("VNI_MISMATCH", "forward"),
+        ("GENEVE", "2"),
         ("ENABLE_ALLOWLIST", "maybe"),
         ("ALLOWLIST_FILE", "a\0b"),
         ("ALLOWLIST_MATCH", "any"),
         ("NON_IP", "pass"),
         ("TRUNCATED", "repair"),
+        ("DEDUP_WINDOW_MS", "0.5"),
         ("NAT_IP", "192.0.2.256"),
         ("NAT_PORT", "65536"),
         ("SOURCE_PORT", "-1"),
         ("NAT_RULES_FILE", "\0"),
         ("UNMATCHED", "nat"),
+        ("CONNTRACK_SIZE", "1023"),
+        ("FRAGMENT_TIMEOUT", "0"),
+        ("REASSEMBLE", "always"),
+        ("REWRITE_L2", "none"),
+        ("NEXT_HOP", "ens6"),
         ("DF_CLEAR_THRESHOLD", "65536"),
         ("RING_BUFFER_SIZE", "20M"),
         ("WORKER_THREADS", "65"),
         ("BATCH_SIZE", "0"),
         ("TX_RETRY_MS", "60001"),
+        ("FRAGMENT_BUFFERS", "65537"),
         ("CPU_AFFINITY", "0,0"),
+        ("AUDIT_LOG", "\0"),
+        ("EVENT_RATE", "0"),
         ("STATS_INTERVAL", "0.05"),
     ];
     assert_eq!(
@@ -171,6 +187,10 @@ fn the_bounds_of_numbers_are_those_of_the_allowed_text() {
         ("TX_RETRY_MS", 0, 60_000),
         ("DF_CLEAR_THRESHOLD", 0, 65_535),
         ("WORKER_THREADS", 1, 64),
+        ("DEDUP_WINDOW_MS", 0, 10_000),
+        ("CONNTRACK_SIZE", 1024, 4_194_304),
+        ("FRAGMENT_TIMEOUT", 1, 300),
+        ("EVENT_RATE", 1, 100_000),
         ("STATS_INTERVAL", 1, 86_400),
     ] {
         let allowed = Key::from_name(name).unwrap().allowed();
@@ -206,12 +226,12 @@ fn a_value_that_is_not_utf8_is_refused() {
 
 #[test]
 fn the_file_that_is_named_is_read_instead_of_the_default_one() {
-    let named = TempFile::new("named", "BATCH_SIZE=2\nGENEVE=1\n");
+    let named = TempFile::new("named", "BATCH_SIZE=2\nGENEVA=1\n");
     let default = TempFile::new("default", "BATCH_SIZE=3\n");
     let flags = ["--env-file", named.0.to_str().unwrap()];
     let (settings, warnings) = resolve_with(all(), &flags, &[], &default.0).unwrap();
     assert_eq!(settings.batch_size, 2);
-    let warning = Warning::UnknownKey { name: "GENEVE".to_owned(), path: named.0.clone(), line: 2 };
+    let warning = Warning::UnknownKey { name: "GENEVA".to_owned(), path: named.0.clone(), line: 2 };
     assert_eq!(warnings, [warning]);
 
     let error = refusal(&["--env-file", "/nonexistent/x.env"], &[]);

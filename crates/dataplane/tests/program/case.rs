@@ -1,6 +1,6 @@
 //! A row of a table: a packet, and everything that must become of it.
 
-use dataplane::abi::{Note, Stage, Verdict, VerdictClass};
+use dataplane::abi::{Note, Stage, Verdict, VerdictClass, frame_info};
 use dataplane::pipeline::TestRun;
 use dataplane::stats::Counters;
 
@@ -14,8 +14,8 @@ pub struct Outcome {
     frame: Option<Vec<u8>>,
     translated: bool,
     df_cleared: bool,
-    truncated: bool,
-    fragment: bool,
+    notes: Vec<Note>,
+    info: u16,
 }
 
 pub struct Case {
@@ -39,8 +39,8 @@ pub fn passed() -> Outcome {
 
 /// Every verdict that queues no frame.
 pub fn verdict(verdict: Verdict) -> Outcome {
-    let [translated, df_cleared, truncated, fragment] = [false; 4];
-    Outcome { verdict, frame: None, translated, df_cleared, truncated, fragment }
+    let [translated, df_cleared] = [false; 2];
+    Outcome { verdict, frame: None, translated, df_cleared, notes: Vec::new(), info: 0 }
 }
 
 /// This very frame leaves.
@@ -58,11 +58,19 @@ impl Outcome {
     }
     /// The mirror had cut the packet.
     pub fn truncated(self) -> Self {
-        Self { truncated: true, ..self }
+        self.noted(Note::Truncated)
     }
     /// An inner IP fragment.
     pub fn fragment(self) -> Self {
-        Self { fragment: true, ..self }
+        self.noted(Note::Fragment)
+    }
+    pub fn noted(mut self, note: Note) -> Self {
+        self.notes.push(note);
+        self
+    }
+    /// What the injector is told: `INFO_*`.
+    pub fn info(self, flags: u32) -> Self {
+        Self { info: flags as u16, ..self }
     }
 }
 
@@ -73,10 +81,10 @@ pub fn check(rig: &Rig, cases: Vec<Case>) {
     let mut before = rig.counters();
     for case in cases {
         let run = rig.run(&case.packet);
-        let frames = rig.drain();
+        let records = rig.drain_records();
         let after = rig.counters();
         let mut wrong = ledger(&before, &after);
-        wrong.extend(case.outcome.compare(&case.packet, &run, &frames, &before, &after));
+        wrong.extend(case.outcome.compare(&case.packet, &run, &records, &before, &after));
         if !wrong.is_empty() {
             complaints.push(format!("{}:\n    {}", case.name, wrong.join("\n    ")));
         }
@@ -108,7 +116,7 @@ impl Outcome {
         &self,
         packet: &[u8],
         run: &TestRun,
-        frames: &[Vec<u8>],
+        records: &[(Vec<u8>, Option<frame_info>)],
         before: &Counters,
         after: &Counters,
     ) -> Vec<String> {
@@ -130,9 +138,12 @@ impl Outcome {
         expect("errors", stage(Stage::Errors), u64::from(class == VerdictClass::Error));
         expect("nat_applied", stage(Stage::NatApplied), self.translated.into());
         expect("df_cleared", stage(Stage::DfCleared), self.df_cleared.into());
-        expect("truncated_forwarded", note(Note::Truncated), self.truncated.into());
-        expect("fragments_forwarded", note(Note::Fragment), self.fragment.into());
-        expect("frames in the ring", frames.len() as u64, forwarded);
+        for one in Note::ALL {
+            expect(one.name(), note(one), self.notes.contains(&one).into());
+        }
+        expect("frames in the ring", records.len() as u64, forwarded);
+        let info = records.first().and_then(|(_, info)| *info).unwrap_or_default();
+        expect("INFO_* flags", info.flags.into(), self.info.into());
         let verdict = counted(before, after).map(Verdict::name);
         if verdict != Some(self.verdict.name()) {
             wrong.push(format!("verdict {verdict:?}, should be {}", self.verdict.name()));
@@ -140,7 +151,7 @@ impl Outcome {
         if class == VerdictClass::Pass {
             wrong.extend(difference("packet for the host", &run.packet, packet));
         }
-        if let (Some(found), Some(expected)) = (frames.first(), &self.frame) {
+        if let (Some((found, _)), Some(expected)) = (records.first(), &self.frame) {
             wrong.extend(difference("frame", found, expected));
         }
         wrong

@@ -2,7 +2,7 @@
 
 use config::NatProtocol::Any;
 use dataplane::abi::Verdict::{self, Queued, RingFull, TooBig};
-use dataplane::abi::{Stage, VerdictClass};
+use dataplane::abi::{INFO_DESTINATION, INFO_OVERSIZED, INFO_REWRITTEN, Note, Stage, VerdictClass};
 
 use crate::case::{Case, case, check, counted, difference, ledger, out, unchanged, verdict};
 use crate::frame::{DF, Frame, ethernet, mirror, pattern, tcp4, tcp6, udp4, udp6};
@@ -109,6 +109,40 @@ fn c9_df_threshold_at_its_limits() {
     );
 }
 
+/// The injector fragments it.
+fn oversized(name: &str, frame: Frame, target: Option<&str>) -> Case {
+    let outcome = match target {
+        Some(target) => out(frame.clone().translated(target).bytes())
+            .nat()
+            .info(INFO_OVERSIZED | INFO_DESTINATION | INFO_REWRITTEN),
+        None => out(frame.bytes()).info(INFO_OVERSIZED),
+    };
+    case(name, mirror(&frame.bytes()), outcome.noted(Note::Oversized))
+}
+
+#[test]
+fn the_injector_is_told_what_fits() {
+    let (plain, service) = (udp4().raw(1), udp4().raw(1).tag(0x88a8, 5));
+    let info = |rig: &crate::rig::Rig, frame: Frame| {
+        rig.run(&mirror(&sized(frame, 2000).bytes()));
+        rig.drain_records()[0].1.unwrap()
+    };
+    with_rig(
+        |_| {},
+        |rig| {
+            for (frame, l3_off, max) in [
+                (plain.clone(), 14, 1500),
+                (plain.clone().tag(0x8100, 5), 18, 1500),
+                (service.clone(), 18, 1496),
+                (service.tag(0x8100, 5), 22, 1492),
+            ] {
+                let info = info(rig, frame);
+                assert_eq!((info.l3_off, info.max_ip_len), (l3_off, max));
+            }
+        },
+    );
+}
+
 #[test]
 fn c9_egress_mtu() {
     let too_big = |name: &str, frame: Vec<u8>| case(name, mirror(&frame), verdict(TooBig));
@@ -139,10 +173,29 @@ fn c9_egress_mtu() {
             check(
                 rig,
                 vec![
-                    too_big("C9 translated", sized(udp4(), 1501).bytes()),
                     too_big("C9 IPv6", sized(tcp6(), 1501).bytes()),
-                    too_big("C9 DF", df(udp4(), 1501).bytes()),
                     too_big("C9 the trailer counts", sized(udp4(), 1500).trailer(&[0]).bytes()),
+                    too_big("C9 cut by the mirror", sized(udp4(), 3000).bytes()[..2000].to_vec()),
+                    oversized("C9 translated", sized(udp4(), 1501), Some("192.0.2.9:8081")),
+                    oversized("C9 other port", sized(udp4().to("198.51.100.7:1"), 1501), None),
+                    oversized("C9 802.1Q", sized(udp4().tag(0x8100, 5).raw(1), 1501), None),
+                    oversized("C9 802.1ad", sized(udp4().tag(0x88a8, 5).raw(1), 1497), None),
+                ],
+            );
+            let flags = INFO_OVERSIZED | INFO_DESTINATION | INFO_REWRITTEN;
+            let translated = sized(udp4(), 1501).translated("192.0.2.9:8081").bytes();
+            let outcome = out(translated).nat().df_cleared().noted(Note::Oversized).info(flags);
+            check(rig, vec![case("C9 DF", mirror(&df(udp4(), 1501).bytes()), outcome)]);
+        },
+    );
+    with_rig(
+        |config| config.df_clear_threshold = 65535,
+        |rig| {
+            check(
+                rig,
+                vec![
+                    too_big("C9 DF is respected", df(udp4(), 1501).bytes()),
+                    oversized("C9 no DF", sized(udp4(), 1501), None),
                 ],
             );
         },

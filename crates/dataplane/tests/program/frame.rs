@@ -7,8 +7,10 @@ use etherparse::checksum::Sum16BitWords;
 
 pub type Mac = [u8; 6];
 
+pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const ICMPV6: u8 = 58;
 pub const VNI: u32 = 7;
 /// IPv4 flags.
 pub const DF: u16 = 0x4000;
@@ -33,6 +35,8 @@ pub struct Frame {
     protocol: u8,
     has_header: bool,
     data_offset: u8,
+    icmp: [u8; 6],
+    ttl: u8,
     udp_length: Option<u16>,
     checksum: Option<u16>,
     payload: Vec<u8>,
@@ -58,6 +62,8 @@ fn frame(protocol: u8, source: &str, destination: &str) -> Frame {
         protocol,
         has_header: true,
         data_offset: 0x50,
+        icmp: [0; 6],
+        ttl: 64,
         udp_length: None,
         checksum: None,
         payload: pattern(32),
@@ -85,6 +91,17 @@ pub fn udp6() -> Frame {
 
 pub fn tcp6() -> Frame {
     frame(TCP, "[fd00::1]:40000", "[2001:db8::7]:31765")
+}
+
+/// An echo request with this identifier.
+pub fn echo4(id: u16) -> Frame {
+    let [high, low] = id.to_be_bytes();
+    frame(ICMP, "10.1.0.1:0", "198.51.100.7:0").icmp([8, 0, high, low, 0, 1])
+}
+
+pub fn echo6(id: u16) -> Frame {
+    let [high, low] = id.to_be_bytes();
+    frame(ICMPV6, "[fd00::1]:0", "[2001:db8::7]:0").icmp([128, 0, high, low, 0, 1])
 }
 
 /// The mirror source's datagram; `carry` gives it the inner frame.
@@ -140,6 +157,37 @@ impl Frame {
     pub fn flow_label(mut self, label: u32) -> Self {
         self.flow_label = label;
         self
+    }
+    /// TTL or hop limit.
+    pub fn ttl(mut self, ttl: u8) -> Self {
+        self.ttl = ttl;
+        self
+    }
+    /// ICMP or ICMPv6 by the family: type, code, and the four bytes behind the checksum.
+    pub fn icmp(mut self, header: [u8; 6]) -> Self {
+        self.protocol = if self.is_ipv4() { ICMP } else { ICMPV6 };
+        self.has_header = true;
+        self.icmp = header;
+        self
+    }
+    /// The answer to this packet, back to its sender.
+    pub fn reply(mut self) -> Self {
+        (self.source, self.destination) = (self.destination, self.source);
+        match (self.protocol, self.icmp[0]) {
+            (ICMP, 8) => self.icmp[0] = 0,
+            (ICMPV6, 128) => self.icmp[0] = 129,
+            _ => {}
+        }
+        self
+    }
+    /// An ICMP error about this packet, from `router` to its sender, which carries what `quoted`
+    /// has of it: the packet from the IP header on.
+    pub fn error(&self, router: &str, kind: u8, quoted: &[u8]) -> Self {
+        let to = self.source;
+        let from = SocketAddr::new(router.parse().unwrap(), 0);
+        let mut error = if self.is_ipv4() { udp4() } else { udp6() };
+        (error.source, error.destination) = (from, SocketAddr::new(to.ip(), 0));
+        error.icmp([kind, 1, 0, 0, 0x05, 0x78]).payload(quoted)
     }
     pub fn id(mut self, id: u16) -> Self {
         self.id = id;
@@ -252,7 +300,11 @@ impl Frame {
 
     /// Offset of the checksum in the transport header.
     pub fn checksum_offset(&self) -> usize {
-        if self.is_tcp() { 16 } else { 6 }
+        match self.protocol {
+            TCP => 16,
+            ICMP | ICMPV6 => 2,
+            _ => 6,
+        }
     }
 
     /// For the names of cases.
@@ -313,7 +365,7 @@ impl Frame {
         packet.extend(total_length.to_be_bytes());
         packet.extend(self.id.to_be_bytes());
         packet.extend(self.flags.to_be_bytes());
-        packet.extend([64, self.protocol, 0, 0]);
+        packet.extend([self.ttl, self.protocol, 0, 0]);
         packet.extend(source);
         packet.extend(destination);
         packet.extend(&self.options);
@@ -338,7 +390,7 @@ impl Frame {
         let mut packet = word.to_be_bytes().to_vec();
         packet[0] = self.version_and_header_length.unwrap_or(packet[0]);
         packet.extend(length.to_be_bytes());
-        packet.extend([next[0], 64]);
+        packet.extend([next[0], self.ttl]);
         packet.extend(source);
         packet.extend(destination);
         packet.extend(payload);
@@ -350,27 +402,39 @@ impl Frame {
         if !self.has_header {
             return self.payload.clone();
         }
-        let mut segment = self.source.port().to_be_bytes().to_vec();
-        segment.extend(self.destination.port().to_be_bytes());
-        let checksum_at = if self.protocol == TCP {
-            segment.extend([0, 0, 0, 1, 0, 0, 0, 2, self.data_offset, 0x18, 0x20, 0, 0, 0, 0, 0]);
-            16
-        } else {
-            let length = self.udp_length.unwrap_or((8 + self.payload.len()) as u16);
-            segment.extend(length.to_be_bytes());
-            segment.extend([0, 0]);
-            6
-        };
+        let mut segment = self.transport_header();
+        let checksum_at = self.checksum_offset();
         segment.extend(&self.payload);
         let sum = pseudo_header(self.source.ip(), self.destination.ip(), self.protocol, &segment);
         let sum = sum.add_slice(&segment);
         let sum = match self.protocol {
-            TCP => sum.ones_complement().to_be(),
+            ICMP => Sum16BitWords::new().add_slice(&segment).ones_complement().to_be(),
+            TCP | ICMPV6 => sum.ones_complement().to_be(),
             _ => sum.to_ones_complement_with_no_zero().to_be(),
         };
         let checksum = self.checksum.unwrap_or(sum).to_be_bytes();
         segment[checksum_at..checksum_at + 2].copy_from_slice(&checksum);
         segment
+    }
+}
+
+impl Frame {
+    /// With a checksum of 0.
+    fn transport_header(&self) -> Vec<u8> {
+        if matches!(self.protocol, ICMP | ICMPV6) {
+            let [kind, code, rest @ ..] = self.icmp;
+            return [&[kind, code, 0, 0], &rest[..]].concat();
+        }
+        let mut header = self.source.port().to_be_bytes().to_vec();
+        header.extend(self.destination.port().to_be_bytes());
+        if self.protocol == TCP {
+            header.extend([0, 0, 0, 1, 0, 0, 0, 2, self.data_offset, 0x18, 0x20, 0, 0, 0, 0, 0]);
+        } else {
+            let length = self.udp_length.unwrap_or((8 + self.payload.len()) as u16);
+            header.extend(length.to_be_bytes());
+            header.extend([0, 0]);
+        }
+        header
     }
 }
 

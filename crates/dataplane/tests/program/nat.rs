@@ -44,7 +44,10 @@ fn d19_udp_rule() {
             left("D19 port with its bytes swapped", udp4().to("198.51.100.7:5500")),
             left("D19 TCP to the same port", tcp4()),
             left("D19 IPv6 to the same port", udp6()),
-            left("D19 reverse direction", udp4().from("198.51.100.7:31765").to("10.1.0.1:40000")),
+            left(
+                "D19 the rule's port as source",
+                udp4().from("203.0.113.7:31765").to("10.1.0.1:1"),
+            ),
             left("D16 ICMP", udp4().raw(1).payload(&udp4().layer4())),
             left("D17 UDP-Lite", udp4().raw(136).payload(&udp4().layer4())),
             left("D17 SCTP", udp4().raw(132).payload(&udp4().layer4())),
@@ -154,7 +157,7 @@ fn d19_precedence() {
                     list.reverse();
                 }
                 rig.rules(&list);
-                let target = rules[first].target.to_string();
+                let target = rules[first].targets[0].to_string();
                 check(rig, vec![to(&target, &format!("D19 precedence {first}"), udp4())]);
             }
             rig.rules(&rules);

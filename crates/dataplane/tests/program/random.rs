@@ -12,14 +12,14 @@ use etherparse::checksum::Sum16BitWords;
 use crate::case::{counted, difference, ledger};
 use crate::frame::{TCP, UDP, pseudo_header};
 use crate::random_packet::{Random, packet};
-use crate::reference::{Ip, Judgement, Reference, World};
+use crate::reference::{Ip, Judgement, Reference, Side, World};
 use crate::rig::{EGRESS, Rig, next_hop, rule, with_rig};
 
 const PACKETS: u32 = 20_000;
 const TARGETS: [&str; 2] = ["192.0.2.9", "2001:db8::99"];
 const PORT: u16 = 8081;
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     match std::env::var("TEST_SEED") {
         Ok(seed) => seed.parse().expect("TEST_SEED is a number"),
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
@@ -128,7 +128,8 @@ fn compare(inner: &[u8], frame: &[u8], judgement: &Judgement) -> Vec<String> {
         if error(inner, start, ip, false) != error(frame, start, ip, false) {
             wrong.push("the error of the IP checksum changed".into());
         }
-        let transport = ip.transport.map(|at| at - start).filter(|_| judgement.translated);
+        let transport =
+            ip.transport.map(|at| at - start).filter(|_| judgement.translated.is_some());
         let zero = |at: usize| ip.protocol == UDP && inner[at + 6..at + 8] == [0, 0];
         if let Some(at) = transport
             && !zero(at)
@@ -148,18 +149,20 @@ fn change(frame: &mut [u8], judgement: &Judgement, ip: &Ip) {
     if ip.df_cleared {
         frame[at + 6] &= !0x40;
     }
-    if !judgement.translated {
-        return;
-    }
+    let Some(side) = judgement.translated else { return };
     let target: IpAddr = TARGETS[usize::from(ip.v4_header == 0)].parse().unwrap();
     frame[..6].copy_from_slice(&next_hop(target));
     frame[6..12].copy_from_slice(&EGRESS);
+    let of = |source: usize, destination: usize| match side {
+        Side::Source => source,
+        Side::Destination => destination,
+    };
     match target {
-        IpAddr::V4(v4) => frame[at + 16..at + 20].copy_from_slice(&v4.octets()),
-        IpAddr::V6(v6) => frame[at + 24..at + 40].copy_from_slice(&v6.octets()),
+        IpAddr::V4(v4) => frame[at + of(12, 16)..][..4].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => frame[at + of(8, 24)..][..16].copy_from_slice(&v6.octets()),
     }
     if let Some(transport) = ip.transport {
-        let port = transport - start + 2;
+        let port = transport - start + of(0, 2);
         frame[port..port + 2].copy_from_slice(&PORT.to_be_bytes());
     }
 }
@@ -167,10 +170,10 @@ fn change(frame: &mut [u8], judgement: &Judgement, ip: &Ip) {
 /// Where checksums may have changed.
 fn checksum_places(judgement: &Judgement, ip: &Ip) -> Vec<usize> {
     let mut places = Vec::new();
-    if ip.v4_header > 0 && (judgement.translated || ip.df_cleared) {
+    if ip.v4_header > 0 && (judgement.translated.is_some() || ip.df_cleared) {
         places.push(ip.at + 10);
     }
-    if judgement.translated {
+    if judgement.translated.is_some() {
         places.extend(ip.transport.map(|at| at + if ip.protocol == TCP { 16 } else { 6 }));
     }
     places.iter().map(|at| at - judgement.inner.start).collect()

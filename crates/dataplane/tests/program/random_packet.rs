@@ -91,6 +91,9 @@ pub fn inner(random: &mut Random) -> Vec<u8> {
             frame.from(&format!("[fd0{host}::1]:40000")).to(&format!("[2001:db8:{host}::7]:{port}"))
         }
     };
+    if random.percent(25) {
+        frame = frame.reply();
+    }
     let length = if random.percent(5) { 1300 + random.below(400) } else { random.below(150) };
     frame = frame.payload(&pattern(length));
     frame = tags(random, frame);

@@ -35,7 +35,18 @@ pub struct Ip {
     pub protocol: u8,
     pub transport: Option<usize>,
     pub fragment: Option<bool>, // is it a later one
+    /// In units of 8 bytes.
+    pub fragment_offset: u16,
+    /// The headers go on where the packet, as its length says, ends.
+    pub cut: bool,
     pub df_cleared: bool,
+}
+
+/// Which address a translation changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Source,
+    Destination,
 }
 
 #[derive(Clone, Debug)]
@@ -43,7 +54,7 @@ pub struct Judgement {
     pub verdict: Verdict,
     pub inner: Range<usize>,
     pub ip: Option<Ip>,
-    pub translated: bool,
+    pub translated: Option<Side>,
 }
 
 /// VNI, addresses, identification.
@@ -52,14 +63,19 @@ type FragmentKey = (u32, Vec<IpAddr>, Vec<u8>);
 /// Protocol and offset of the transport header.
 type Transport = (u8, usize);
 
-/// Whether it is a later one, and its identification.
-type Fragment = (bool, Vec<u8>);
+/// Its offset in units of 8 bytes, and its identification.
+type Fragment = (u16, Vec<u8>);
+
+/// VNI, protocol, and both endpoints in order.
+type FlowKey = (u32, u8, [(IpAddr, u16); 2]);
 
 #[derive(Default)]
 pub struct Reference {
     pub world: World,
-    /// Ports and protocol of first fragments, by everything that the later ones share.
-    first_fragments: HashMap<FragmentKey, (u16, u8)>,
+    /// What became of first fragments, and their protocol, by everything that the later ones share.
+    first_fragments: HashMap<FragmentKey, (Option<Side>, u8)>,
+    /// The server of each translated flow.
+    flows: HashMap<FlowKey, (IpAddr, u16)>,
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
@@ -83,30 +99,40 @@ fn ethernet(bytes: &[u8], at: usize) -> Option<(u16, usize)> {
 }
 
 /// Behind the extension headers: protocol, offset, and what the fragment header says. `None`: the
-/// chain can't be followed.
-fn extensions(bytes: &[u8], mut next: u8, mut at: usize) -> (Option<Transport>, Option<Fragment>) {
-    let mut fragment = None;
+/// chain can't be followed. Last, whether that is for want of bytes.
+fn extensions(
+    bytes: &[u8],
+    mut next: u8,
+    mut at: usize,
+) -> (Option<Transport>, Option<Fragment>, bool) {
+    let (mut fragment, mut fragment_headers) = (None, 0);
     for _ in 0..=MAX_EXTENSIONS {
         if !matches!(next, 0 | 43 | 44 | 60) {
-            return (Some((next, at)), fragment);
+            return (Some((next, at)), fragment, false);
         }
-        let Some(option) = header(bytes, at, 8) else { break };
+        let Some(option) = header(bytes, at, 8) else {
+            return (None, fragment, at + 8 > bytes.len());
+        };
         let is_fragment = next == 44;
+        if is_fragment && fragment_headers > 0 {
+            return (None, fragment, false);
+        }
+        fragment_headers += usize::from(is_fragment);
         next = option[0];
         if is_fragment {
             at += 8;
             let offset = u16::from_be_bytes([option[2], option[3]]);
             if offset >= 8 {
-                return (Some((next, at)), Some((true, option[4..8].to_vec())));
+                return (Some((next, at)), Some((offset >> 3, option[4..8].to_vec())), false);
             }
             if offset & 1 == 1 {
-                fragment = Some((false, option[4..8].to_vec()));
+                fragment = Some((0, option[4..8].to_vec()));
             }
         } else {
             at += 8 * (usize::from(option[1]) + 1);
         }
     }
-    (None, fragment)
+    (None, fragment, false)
 }
 
 /// Where UDP begins and the IP packet ends, and whether the packet is a first fragment.
@@ -122,9 +148,9 @@ fn outer_ip(packet: &[u8]) -> Option<(usize, usize, bool, bool)> {
     }
     let ip = header(packet, at, 40).filter(|ip| ethertype == 0x86dd && ip[0] >> 4 == 6)?;
     let length = usize::from(word(ip, 4)?);
-    let (transport, fragment) = extensions(packet, ip[6], at + 40);
+    let (transport, fragment, _) = extensions(packet, ip[6], at + 40);
     let (protocol, udp) = transport?;
-    let later = fragment.as_ref().is_some_and(|(later, _)| *later);
+    let later = fragment.as_ref().is_some_and(|(offset, _)| *offset > 0);
     (protocol == UDP && !later).then_some((udp, at + 40 + length, fragment.is_some(), length == 0))
 }
 
@@ -157,7 +183,7 @@ impl Reference {
     /// VNIs 7 and 8 are accepted; a rule matches port 31765 of both families.
     pub fn judge(&mut self, packet: &[u8]) -> Judgement {
         let mut judgement =
-            Judgement { verdict: Verdict::Passed, inner: 0..0, ip: None, translated: false };
+            Judgement { verdict: Verdict::Passed, inner: 0..0, ip: None, translated: None };
         match vxlan(packet) {
             Err(verdict) => judgement.verdict = verdict,
             Ok((vni, _)) if !matches!(vni, 7 | 8) => judgement.verdict = Verdict::VniMismatch,
@@ -199,8 +225,9 @@ impl Reference {
             if self.world.allowlist && !ip.addresses.iter().any(listed) {
                 return Err(Verdict::NotAllowed);
             }
-            judgement.translated = self.port(bytes, ip, vni, id)? == Some(31765);
-            if !judgement.translated && self.world.unmatched_drop {
+            let (translated, held) = self.translation(bytes, ip, vni, id)?;
+            judgement.translated = translated;
+            if translated.is_none() && !held && self.world.unmatched_drop {
                 return Err(Verdict::Unmatched);
             }
             ip.df_cleared = ip.v4_header > 0
@@ -208,53 +235,88 @@ impl Reference {
                 && bytes[ip.at + 6] & 0x40 != 0;
         }
         let tag = if word(bytes, start + 12) == Some(0x8100) { 4 } else { 0 };
-        if bytes.len() - start > self.world.egress_mtu + 14 + tag {
+        let limit = self.world.egress_mtu + 14 + tag;
+        let may_be_fragmented = |ip: &Ip| {
+            let length = usize::from(word(bytes, ip.at + 2).unwrap());
+            let df = bytes[ip.at + 6] & 0x40 != 0 && !ip.df_cleared;
+            ip.v4_header > 0 && !ip.truncated && !df && length > limit - (ip.at - start)
+        };
+        if bytes.len() - start > limit && !judgement.ip.as_ref().is_some_and(may_be_fragmented) {
             return Err(Verdict::TooBig);
         }
         Ok(())
     }
 
-    /// The destination port that rules are matched with.
-    fn port(
+    /// Which address is translated, and whether that is not known yet.
+    fn translation(
         &mut self,
         bytes: &[u8],
         ip: &mut Ip,
         vni: u32,
         id: Vec<u8>,
-    ) -> Result<Option<u16>, Verdict> {
+    ) -> Result<(Option<Side>, bool), Verdict> {
+        let v4 = ip.v4_header > 0;
         let length = if ip.protocol == TCP { 20 } else { 8 };
         let may_have = matches!(ip.protocol, TCP | UDP);
-        let whole = ip.transport.filter(|at| {
+        let claimed_end = ip.at + claimed_length(bytes, ip);
+        let tiny = match ip.fragment {
+            Some(false) => {
+                ip.cut && !ip.truncated
+                    || may_have && ip.transport.is_some_and(|at| at + length > claimed_end)
+            }
+            Some(true) => ip.protocol == TCP && ip.fragment_offset == 1,
+            None => false,
+        };
+        if tiny {
+            return Err(Verdict::FragmentTiny);
+        }
+        ip.transport = ip.transport.filter(|at| {
             may_have && ip.fragment != Some(true) && header(&bytes[..ip.end], *at, length).is_some()
         });
-        ip.transport = whole;
-        let port = whole.and_then(|at| word(bytes, at + 2));
-        let Some(later) = ip.fragment else { return Ok(port) };
-        // Behind an IPv6 fragment header the transport protocol may still hide.
-        let hides = ip.v4_header == 0 && matches!(ip.protocol, 0 | 43 | 60);
-        if !may_have && !hides {
-            return Ok(None);
+        // What other protocols' fragments are does not matter; of IPv6 only the first one tells.
+        let echo = v4 && ip.protocol == 1;
+        if !(may_have || echo) && v4 {
+            return Ok((None, false));
         }
-        let id = if ip.v4_header > 0 { [id, vec![ip.protocol]].concat() } else { id };
+        let id = if v4 { [id, vec![ip.protocol]].concat() } else { id };
         let key = (vni, ip.addresses.clone(), id);
-        match (later, port) {
-            (true, _) => match self.first_fragments.get(&key) {
-                Some((port, protocol)) => {
-                    ip.protocol = *protocol;
-                    Ok(Some(*port))
-                }
-                None => Err(Verdict::FragmentUntracked),
-            },
-            (false, Some(port)) => {
-                self.first_fragments.insert(key, (port, ip.protocol));
-                Ok(Some(port))
+        if ip.fragment == Some(true) {
+            let Some((translated, protocol)) = self.first_fragments.get(&key) else {
+                return Ok((None, true));
+            };
+            ip.protocol = *protocol;
+            return Ok((*translated, false));
+        }
+        let translated = ip.transport.and_then(|at| self.flow(bytes, ip, vni, at));
+        if ip.fragment == Some(false) {
+            self.first_fragments.insert(key, (translated, ip.protocol));
+        }
+        Ok((translated, false))
+    }
+
+    /// A packet with ports: its flow's direction, or the beginning of a flow.
+    fn flow(&mut self, bytes: &[u8], ip: &Ip, vni: u32, transport: usize) -> Option<Side> {
+        let end = |n: usize| Some((ip.addresses[n], word(bytes, transport + 2 * n)?));
+        let (source, destination) = (end(0)?, end(1)?);
+        let mut ends = [source, destination];
+        ends.sort();
+        let key = (vni, ip.protocol, ends);
+        match self.flows.get(&key) {
+            Some(server) if *server == destination => Some(Side::Destination),
+            Some(_) => Some(Side::Source),
+            None if destination.1 == 31765 => {
+                self.flows.insert(key, destination);
+                Some(Side::Destination)
             }
-            (false, None) => {
-                self.first_fragments.remove(&key);
-                Ok(None)
-            }
+            None => None,
         }
     }
+}
+
+/// Of the IP packet, as its header says.
+fn claimed_length(bytes: &[u8], ip: &Ip) -> usize {
+    let field = |at| usize::from(word(bytes, at).unwrap());
+    if ip.v4_header > 0 { field(ip.at + 2) } else { 40 + field(ip.at + 4) }
 }
 
 /// 10.0.0.0/15 and fd01::/16.
@@ -290,6 +352,8 @@ fn ipv4(bytes: &[u8], at: usize, id: &mut Vec<u8>) -> Result<Ip, Verdict> {
         protocol: ip[9],
         transport: Some(at + header),
         fragment: (flags & 0x3fff != 0).then_some(flags & 0x1fff != 0),
+        fragment_offset: flags & 0x1fff,
+        cut: false,
         df_cleared: false,
     })
 }
@@ -305,7 +369,7 @@ fn ipv6(bytes: &[u8], at: usize, id: &mut Vec<u8>) -> Result<Ip, Verdict> {
     }
     let address = |at: usize| <[u8; 16]>::try_from(&ip[at..at + 16]).unwrap().into();
     let end = bytes.len().min(at + 40 + length);
-    let (transport, fragment) = extensions(&bytes[..end], ip[6], at + 40);
+    let (transport, fragment, cut) = extensions(&bytes[..end], ip[6], at + 40);
     id.extend(fragment.iter().flat_map(|(_, id)| id));
     Ok(Ip {
         at,
@@ -315,7 +379,9 @@ fn ipv6(bytes: &[u8], at: usize, id: &mut Vec<u8>) -> Result<Ip, Verdict> {
         addresses: vec![address(8), address(24)],
         protocol: transport.map_or(59, |(protocol, _)| protocol),
         transport: transport.map(|(_, at)| at),
-        fragment: fragment.map(|(later, _)| later),
+        fragment_offset: fragment.as_ref().map_or(0, |(offset, _)| *offset),
+        fragment: fragment.map(|(offset, _)| offset > 0),
+        cut,
         df_cleared: false,
     })
 }

@@ -2,14 +2,17 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use config::{NatProtocol, NatRule, NatTarget, VniSet};
-use dataplane::abi::{interface, program_config};
+use config::{NatProtocol, NatRule, NatTarget, VniSet, WeightedTarget};
+use dataplane::abi::{frame_info, interface, program_config};
 use dataplane::allowlist::AllowlistMaps;
 use dataplane::control::Control;
+use dataplane::events::{Event, EventReader};
 use dataplane::interfaces::{self, InterfaceRole};
 use dataplane::nat::NatTable;
-use dataplane::pipeline::{Pipeline, TestRun};
+use dataplane::next_hops::{Family, NextHopMap};
+use dataplane::pipeline::{Pipeline, Sizes, TestRun};
 use dataplane::ring::Ring;
 use dataplane::stats::Counters;
 use dataplane::vni::Vnis;
@@ -38,6 +41,12 @@ impl Frame {
         let address: SocketAddr = target.parse().unwrap();
         self.to(target).macs(next_hop(address.ip()), EGRESS)
     }
+
+    /// As it leaves when it is a reply of a flow with this target.
+    pub fn translated_back(self, target: &str) -> Self {
+        let address: SocketAddr = target.parse().unwrap();
+        self.from(target).macs(next_hop(address.ip()), EGRESS)
+    }
 }
 
 /// A rule as tests write it: `rule(Udp, 31765, "192.0.2.9:8081")`.
@@ -52,10 +61,27 @@ pub fn rule_for(
     vni: Option<u32>,
     target: &str,
 ) -> NatRule {
+    let destination = destination.map(|net| net.parse().unwrap());
+    NatRule::new(protocol, port, destination, vni, vec![weighted(target, 1)]).unwrap()
+}
+
+/// A rule with several targets: `several(Udp, 31765, &[("192.0.2.9:8081", 3), ...])`.
+pub fn several(protocol: NatProtocol, port: u16, targets: &[(&str, u16)]) -> NatRule {
+    let targets = targets.iter().map(|(target, weight)| weighted(target, *weight)).collect();
+    NatRule::new(protocol, port, None, None, targets).unwrap()
+}
+
+/// A rule for echo requests: `echo_rule(&["192.0.2.9", "192.0.2.10"])`.
+pub fn echo_rule(targets: &[&str]) -> NatRule {
+    let target = |text: &&str| NatTarget { address: text.parse().unwrap(), port: 0 }.into();
+    let targets = targets.iter().map(target).collect();
+    NatRule::new(NatProtocol::Icmp, 0, None, None, targets).unwrap()
+}
+
+fn weighted(target: &str, weight: u16) -> WeightedTarget {
     let target: SocketAddr = target.parse().unwrap();
     let target = NatTarget { address: target.ip(), port: target.port() };
-    let destination = destination.map(|net| net.parse().unwrap());
-    NatRule::new(protocol, port, destination, vni, target).unwrap()
+    WeightedTarget { target, weight }
 }
 
 pub struct Rig {
@@ -66,12 +92,20 @@ pub struct Rig {
     allowlist: AllowlistMaps,
     vnis: Vnis,
     nat: NatTable,
+    next_hops: NextHopMap,
+    events: EventReader,
+    pins: Pins,
     _directory: PinDirectory,
 }
 
 /// The program's configuration by default: what the specification's defaults give.
 fn defaults() -> program_config {
-    program_config { vxlan_port: 4789u16.to_be(), df_clear_threshold: 1400, ..Default::default() }
+    program_config {
+        vxlan_port: 4789u16.to_be(),
+        df_clear_threshold: 1400,
+        fragment_timeout_ns: 30_000_000_000,
+        ..Default::default()
+    }
 }
 
 /// Runs `test` on a program that is configured by `configure`. Not root: says so, checks nothing.
@@ -105,7 +139,8 @@ impl Rig {
     fn load(config: program_config, ring_bytes: u32) -> anyhow::Result<Self> {
         let directory = PinDirectory::new();
         let pins = Pins::new(directory.path());
-        let pipeline = Pipeline::load(config, ring_bytes, &pins)?;
+        let sizes = Sizes { ring_bytes, conntrack_entries: 65536 };
+        let pipeline = Pipeline::load(config, sizes, &pins)?;
         Control::new(&pipeline.map(MapName::CONTROL)?)?.stamp();
         let rig = Self {
             ring: Ring::consume(&pins.open(MapName::RING)?)?,
@@ -114,7 +149,10 @@ impl Rig {
             allowlist: AllowlistMaps::open(&pins)?,
             vnis: Vnis::open(&pins)?,
             nat: NatTable::open(&pins)?,
+            next_hops: NextHopMap::open(&pins)?,
+            events: EventReader::open(&pins)?,
             pipeline,
+            pins,
             _directory: directory,
         };
         rig.egress_mtu(1500);
@@ -125,6 +163,16 @@ impl Rig {
     pub fn egress_mtu(&self, mtu: u32) {
         let egress = interface { ifindex: 2, mtu, mac: EGRESS, ..Default::default() };
         interfaces::set(&self.interfaces, InterfaceRole::Egress, &egress).unwrap();
+    }
+
+    /// What REWRITE_L2=all sends to.
+    pub fn next_hop_of(&self, family: Family, mac: Option<Mac>) {
+        self.next_hops.set(family, mac);
+    }
+
+    /// The security events since the last call.
+    pub fn events(&self) -> Vec<Event> {
+        self.events.take(Duration::ZERO).unwrap()
     }
 
     pub fn accept(&self, vnis: &VniSet) {
@@ -150,10 +198,9 @@ impl Rig {
     /// Installs rules whose next hops are known.
     pub fn rules(&self, rules: &[NatRule]) {
         self.rules_unresolved(rules);
-        for rule in rules {
-            let target = rule.target.address;
-            self.nat.set_next_hop(target, Some(next_hop(target))).unwrap();
-        }
+        let addresses = rules.iter().flat_map(|rule| &rule.targets).map(|t| t.target.address);
+        let next_hops = addresses.map(|address| (address, Some(next_hop(address))));
+        self.nat.set_next_hops(&next_hops.collect());
     }
 
     pub fn rules_unresolved(&self, rules: &[NatRule]) {
@@ -162,7 +209,15 @@ impl Rig {
     }
 
     pub fn resolve(&self, target: &str, mac: Option<Mac>) {
-        self.nat.set_next_hop(target.parse().unwrap(), mac).unwrap();
+        self.nat.set_next_hop(target.parse().unwrap(), mac);
+    }
+
+    pub fn nat(&self) -> &NatTable {
+        &self.nat
+    }
+
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     pub fn counters(&self) -> Counters {
@@ -182,21 +237,24 @@ impl Rig {
 
     /// Takes every frame out of the ring.
     pub fn drain(&self) -> Vec<Vec<u8>> {
+        self.drain_records().into_iter().map(|(frame, _)| frame).collect()
+    }
+
+    /// The same, with what the program says of each.
+    pub fn drain_records(&self) -> Vec<(Vec<u8>, Option<frame_info>)> {
         let producer = self.ring.producer_position();
         let mut position = self.ring.consumer_position();
-        let mut frames = Vec::new();
+        let mut records = Vec::new();
         while let Some(record) = self.ring.record_at(position, producer) {
             if let Some(frame) = record.frame {
-                let place = self.ring.iovec(frame);
-                // SAFETY: the record is committed and not released, so the kernel leaves it alone.
-                let bytes =
-                    unsafe { std::slice::from_raw_parts(place.iov_base.cast(), place.iov_len) };
-                frames.push(bytes.to_vec());
+                let mut bytes = Vec::new();
+                self.ring.copy(frame, &mut bytes);
+                records.push((bytes, self.ring.info(frame)));
             }
             position = record.end;
         }
         assert_eq!(position, producer, "a record stays uncommitted");
         self.ring.release(position);
-        frames
+        records
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use config::NatProtocol::Udp;
+use dataplane::abi::Stage;
 use dataplane::abi::Verdict::Queued;
 
 use crate::frame::{mirror, pattern, udp4};
@@ -15,24 +16,29 @@ const RUNS: u32 = 1_000_000;
 fn nanoseconds_of_a_translated_packet() {
     let inner = udp4().payload(&pattern(64)).bytes();
     let packet = mirror(&inner);
-    // A round fits the ring, so that no run is the cheap one of a full ring.
+    // Rounds fit the ring, so that no run is the cheap one of a full ring; short ones, for one of them
+    // is not disturbed.
     let record = (inner.len() + 16).next_multiple_of(8) as u32;
-    let round = RING / record * 9 / 10;
+    let round = RING / record / 10;
     with_ring(
         RING,
         |_| {},
         |rig| {
-            rig.rules(&[rule(Udp, 31765, "192.0.2.9:8081")]);
-            let (mut done, mut total) = (0, Duration::ZERO);
+            // There and back: each run finds the packet as the one before has left it.
+            rig.rules(&[rule(Udp, 31765, "192.0.2.9:8081"), rule(Udp, 8081, "198.51.100.7:31765")]);
+            let (mut done, mut total, mut fastest) = (0, Duration::ZERO, u64::MAX);
             while done < RUNS {
                 let repeat = round.min(RUNS - done);
                 let run = rig.pipeline.test_run(&packet, repeat).unwrap();
+                fastest = fastest.min(run.nanoseconds);
                 total += Duration::from_nanos(run.nanoseconds) * repeat;
                 rig.ring.release(rig.ring.producer_position());
                 done += repeat;
             }
             assert_eq!(rig.counters().verdict(Queued), u64::from(RUNS));
-            println!("{} ns a packet over {RUNS} runs", total.as_nanos() / u128::from(RUNS));
+            assert_eq!(rig.counters().stage(Stage::NatApplied), u64::from(RUNS));
+            let mean = total.as_nanos() / u128::from(RUNS);
+            println!("{mean} ns a packet over {RUNS} runs, {fastest} ns in the fastest round");
         },
     );
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use dataplane::verifier::Verification;
 use serde::Serialize;
 
-use super::{Machine, Peak, ProgramCost, Required};
+use super::{Flood, Machine, Peak, ProgramCost, Required};
 use crate::delays::Delays;
 use crate::fast::FastReport;
 use crate::sink::SinkReport;
@@ -16,6 +17,8 @@ pub struct Figures {
     pub machine: Machine,
     /// The XDP program on its own.
     pub program: Vec<ProgramCost>,
+    /// The verifier's work for it: with the default settings, with everything on.
+    pub verifier: [Verification; 2],
     /// The run that has to lose nothing.
     pub required: Required,
     /// What the pipeline carries, by payload: small, large.
@@ -28,6 +31,8 @@ pub struct Figures {
     pub bare: Run,
     /// The same while the first CPU is as busy as under the pipeline.
     pub bare_busy: Run,
+    /// Allowed packets beside a flood of blocked ones.
+    pub flood: Flood,
     /// One against another.
     pub ratios: Ratios,
 }

@@ -6,6 +6,7 @@ mod arrivals;
 mod bare;
 mod command;
 mod figures;
+mod flood;
 mod kernel;
 mod machine;
 mod peak;
@@ -21,6 +22,7 @@ use anyhow::Result;
 
 pub use command::{command, execute};
 pub use figures::{Figures, Latency, Ratios, Run};
+pub use flood::{Flood, FloodRun};
 pub use machine::Machine;
 pub use peak::{Peak, Trial};
 pub use program::ProgramCost;
@@ -83,10 +85,12 @@ impl Benchmark {
     /// The machine lacks what a lab needs, a program does not start, or a ledger does not close.
     pub fn run(&self) -> Result<Figures> {
         let machine = Machine::look()?;
+        let verifier = program::verify()?;
         let program = program::measure(self)?;
         let required = required::measure(self)?;
         let [small, large] = PEAK_PAYLOADS;
         let peaks = vec![pipeline::peak(self, small)?, pipeline::peak(self, large)?];
+        let flood = flood::measure(self, &peaks[0])?;
         let kernel = kernel::peak(self, small, Steering::OneCpu)?;
         let kernel_two_cpus = kernel::peak(self, small, Steering::TwoCpus)?;
         let bare = bare::measure(self, small, FirstCpu::Idle)?;
@@ -96,12 +100,14 @@ impl Benchmark {
         Ok(Figures {
             machine,
             program,
+            verifier,
             required,
             peaks,
             kernel,
             kernel_two_cpus,
             bare,
             bare_busy,
+            flood,
             ratios,
         })
     }

@@ -28,12 +28,23 @@ pub(super) struct Rig<'lab> {
 
 impl<'lab> Rig<'lab> {
     pub(super) fn start(lab: &'lab Lab) -> Result<Self> {
+        Self::start_with(lab, &[])
+    }
+
+    /// With further arguments for the loader.
+    pub(super) fn start_with(lab: &'lab Lab, more: &[&str]) -> Result<Self> {
         let from = FastGenerator::default().destination.port().to_string();
         let (address, port) = (TAP.ipv4.to_string(), TARGET_PORT.to_string());
         let rule = ["--nat-ip", &address, "--nat-port", &port, "--source-port", &from];
         let sink = Sink::attach(lab, TAP.namespace, TAP.name)?;
-        let pipeline = Pipeline::start(lab, &rule, &[])?;
+        let pipeline = Pipeline::start(lab, &[&rule, more].concat(), &[])?;
         Ok(Self { lab, pipeline, sink })
+    }
+
+    /// Stops the pipeline and takes the sink away.
+    pub(super) fn stop(self) -> Result<()> {
+        self.pipeline.stop()?;
+        Ok(())
     }
 
     /// Sends, and says what became of every frame.
@@ -82,7 +93,7 @@ pub(super) fn peak(benchmark: &Benchmark, payload: usize) -> Result<Peak> {
     let peak = peak::search(payload, benchmark.trials, |pps| {
         Ok(rig.run(&generator(benchmark, payload, pps))?.0)
     })?;
-    rig.pipeline.stop()?;
+    rig.stop()?;
     Ok(peak)
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use config::{NatProtocol, NatRule, NatTarget, VniSet};
@@ -11,9 +12,10 @@ use dataplane::allowlist::AllowlistMaps;
 use dataplane::control::Control;
 use dataplane::interfaces::{self, InterfaceRole};
 use dataplane::nat::NatTable;
-use dataplane::pipeline::Pipeline;
+use dataplane::pipeline::{Pipeline, Sizes};
 use dataplane::ring::Ring;
 use dataplane::stats::Counters;
+use dataplane::verifier::{self, Verification};
 use dataplane::vni::Vnis;
 use dataplane::{MapName, Pins};
 use libbpf_rs::ProgramInput;
@@ -40,6 +42,8 @@ pub struct ProgramCost {
 const RING: u32 = 16 << 20;
 /// Part of the ring that a round may fill: a full ring would make runs cheap.
 const ROUND: f64 = 0.9;
+/// `EVENT_RATE` by default.
+const EVENT_RATE: u32 = 100;
 /// Entries of the list that users had.
 const LISTED: u16 = 324;
 
@@ -56,7 +60,19 @@ struct Case {
     bytes: Vec<u8>,
     rules: bool,
     allowlist: bool,
+    events: bool,
+    window: Duration,
     verdict: Verdict,
+}
+
+/// What the verifier does for the program: with the default settings, and with everything on.
+pub(super) fn verify() -> Result<[Verification; 2]> {
+    let defaults = program_config {
+        vxlan_port: 4789_u16.to_be(),
+        df_clear_threshold: 1400,
+        ..Default::default()
+    };
+    Ok([verifier::verify(defaults)?, verifier::verify(verifier::everything_on())?])
 }
 
 pub(super) fn measure(benchmark: &Benchmark) -> Result<Vec<ProgramCost>> {
@@ -96,16 +112,32 @@ fn cases() -> Vec<Case> {
         bytes,
         rules: false,
         allowlist: false,
+        events: false,
+        window: Duration::ZERO,
         verdict: Verdict::Queued,
     };
     let small = mirrored(&udp4(64));
+    let no_rule = Inner::new(SOURCE, DESTINATION).udp(40000, 53).payload_length(64);
+    let stranger = mirrored(&Inner::new(SOURCE, SOURCE).udp(40000, PORT).payload_length(64));
+    let listed = |packet| Case { allowlist: true, ..case(packet, stranger.clone()) };
     vec![
         case("UDP, 64 bytes", small.clone()),
         Case { rules: true, ..case("UDP, 64 bytes, translated", small.clone()) },
         Case { rules: true, ..case("UDP, 1400 bytes, translated", mirrored(&udp4(1400))) },
+        Case { rules: true, ..case("UDP, 64 bytes, no rule matches", mirrored(&no_rule)) },
         case("UDP, 1400 bytes", mirrored(&udp4(1400))),
         case("UDP over IPv6, 64 bytes", mirrored(&udp6)),
-        Case { allowlist: true, ..case("UDP, 64 bytes, allowlist of 324", small) },
+        Case { allowlist: true, ..case("UDP, 64 bytes, allowlist of 324", small.clone()) },
+        Case { verdict: Verdict::NotAllowed, ..listed("UDP, 64 bytes, not allowed") },
+        Case {
+            events: true,
+            verdict: Verdict::NotAllowed,
+            ..listed("UDP, 64 bytes, not allowed, with events")
+        },
+        Case {
+            window: Duration::from_nanos(1),
+            ..case("UDP, 64 bytes, with a look for copies", small)
+        },
         Case { verdict: Verdict::Passed, ..case("not VXLAN", other.wrap(&udp4(64).build())) },
     ]
 }
@@ -118,9 +150,13 @@ fn run(lab: &Lab, case: Case, runs: u32) -> Result<ProgramCost> {
         vxlan_port: 4789_u16.to_be(),
         df_clear_threshold: 1400,
         allowlist_enabled: case.allowlist.into(),
+        event_rate: if case.events { EVENT_RATE } else { 0 },
+        dedup_window_ns: case.window.as_nanos() as u64,
+        fragment_timeout_ns: 30_000_000_000,
         ..Default::default()
     };
-    let pipeline = Pipeline::load(config, RING, &pins)?;
+    let sizes = Sizes { ring_bytes: RING, conntrack_entries: 65536 };
+    let pipeline = Pipeline::load(config, sizes, &pins)?;
     prepare(&pins, &case)?;
     let ring = Ring::consume(&pins.open(MapName::RING)?)?;
     let record = (case.bytes.len() + 16).next_multiple_of(8);
@@ -156,8 +192,8 @@ fn prepare(pins: &Pins, case: &Case) -> Result<()> {
     if case.rules {
         let table = NatTable::open(pins)?;
         let staged = table.stage(&rules()?)?;
-        table.set_next_hop(TAP.ipv4.into(), Some(TAP.mac))?;
-        table.set_next_hop(DESTINATION.into(), Some(TAP.mac))?;
+        table.set_next_hop(TAP.ipv4.into(), Some(TAP.mac));
+        table.set_next_hop(DESTINATION.into(), Some(TAP.mac));
         table.activate(staged)?;
     }
     if case.allowlist {
@@ -171,7 +207,8 @@ fn prepare(pins: &Pins, case: &Case) -> Result<()> {
 fn rules() -> Result<[NatRule; 2]> {
     let rule = |port, address: Ipv4Addr, to| {
         let target = NatTarget { address: IpAddr::V4(address), port: to };
-        NatRule::new(NatProtocol::Udp, port, None, None, target).map_err(|text| anyhow!(text))
+        NatRule::new(NatProtocol::Udp, port, None, None, vec![target.into()])
+            .map_err(|text| anyhow!(text))
     };
     Ok([rule(PORT, TAP.ipv4, TARGET_PORT)?, rule(TARGET_PORT, DESTINATION, PORT)?])
 }

@@ -57,6 +57,6 @@ pub(super) fn measure(benchmark: &Benchmark) -> Result<Required> {
         run,
     };
     progress(&format!("  {:.0} pps: lost {}", required.run.sent_pps(), required.run.losses()));
-    rig.pipeline.stop()?;
+    rig.stop()?;
     Ok(required)
 }

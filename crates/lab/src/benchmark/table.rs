@@ -12,9 +12,11 @@ pub(super) fn render(figures: &Figures) -> String {
         machine.processor, machine.cpus, machine.kernel, machine.load
     );
     text += &section("XDP program, nanoseconds a packet", &program(figures));
+    text += &section("Verifier", &verifier(figures));
     text += &section("Required run", &required(&figures.required));
     text += &section("Highest loss-free rate, packets a second", &peaks(figures));
     text += &section("Overload: the generator as fast as it can", &overload(figures));
+    text += &section("A flood of blocked packets, medians, packets a second", &flood(figures));
     text += &section("Ratios, 64 bytes", &ratios(figures));
     text
 }
@@ -25,6 +27,30 @@ fn program(figures: &Figures) -> Vec<Vec<String>> {
         .iter()
         .map(|cost| row(&[cost.packet, &cost.nanoseconds.to_string(), &cost.fastest.to_string()]));
     [row(&["packet", "median", "fastest"])].into_iter().chain(rows).collect()
+}
+
+fn verifier(figures: &Figures) -> Vec<Vec<String>> {
+    let mut rows = vec![row(&["settings", "instructions", "processed", "limit", "states"])];
+    for (name, verifier) in ["default", "everything on"].into_iter().zip(&figures.verifier) {
+        let numbers = [verifier.instructions, verifier.processed, verifier.limit, verifier.states];
+        let numbers = numbers.map(|number| grouped(number as f64));
+        rows.push([vec![name.to_owned()], numbers.to_vec()].concat());
+    }
+    rows
+}
+
+fn flood(figures: &Figures) -> Vec<Vec<String>> {
+    let flood = &figures.flood;
+    let mut rows = vec![row(&["", "sent", "of these allowed", "received"])];
+    for (name, run) in [
+        ("no flood", flood.alone),
+        ("3 blocked for each allowed", flood.flood),
+        ("the same, with AUDIT_LOG", flood.events),
+    ] {
+        let numbers = [run.sent_pps, run.allowed_pps, run.received_pps].map(grouped);
+        rows.push([vec![name.to_owned()], numbers.to_vec()].concat());
+    }
+    rows
 }
 
 fn required(required: &Required) -> Vec<Vec<String>> {

@@ -1,8 +1,9 @@
 //! Routes: the next hop towards an address, out of the egress interface.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dataplane::next_hops::Family;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType, RouteVia,
 };
@@ -15,7 +16,7 @@ use super::interface::Interface;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
     /// It is one of this host's own.
-    #[error("{0} is an address of this host itself: a NAT target must be another host")]
+    #[error("{0} is an address of this host itself: frames must go to another host")]
     Local(IpAddr),
     /// No route.
     #[error(
@@ -42,12 +43,28 @@ pub enum Unreachable {
         index: u32,
     },
     /// The kernel knows the address, but not as another host's.
-    #[error("{target} can't be a NAT target: its route is of type {kind}")]
+    #[error("frames can't be sent to {target}: its route is of type {kind}")]
     NotUnicast {
         /// The address.
         target: IpAddr,
         /// Broadcast and the like.
         kind: String,
+    },
+    /// No default route.
+    #[error("no default {family} route out of {egress}")]
+    NoDefaultRoute {
+        /// Of this IP version.
+        family: Family,
+        /// The egress interface.
+        egress: String,
+    },
+    /// A default route that takes every address for one on the link.
+    #[error("the default {family} route out of {egress} has no gateway")]
+    NoGateway {
+        /// Of this IP version.
+        family: Family,
+        /// The egress interface.
+        egress: String,
     },
     /// The kernel refuses to answer.
     #[error("asking the kernel for the route to {target} out of {egress}: {problem}")]
@@ -86,6 +103,39 @@ pub fn next_hop(
     let route = get(netlink, target, out, RouteFlags::empty())
         .map_err(|error| refusal(target, egress, &error))?;
     judge(target, egress, route.as_ref())
+}
+
+/// Addresses without a route of their own: reserved (RFC 1112 section 4) and unassigned (IANA).
+const ELSEWHERE_V4: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
+const ELSEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0, 1);
+
+/// The gateway of the default route out of `egress`.
+///
+/// # Errors
+/// There is none.
+pub fn default_gateway(
+    netlink: &mut Netlink,
+    family: Family,
+    egress: &Interface,
+) -> Result<IpAddr, Unreachable> {
+    // The kernel does not look up "default" itself: it takes that address for this host.
+    let elsewhere: IpAddr = match family {
+        Family::Ipv4 => ELSEWHERE_V4.into(),
+        Family::Ipv6 => ELSEWHERE_V6.into(),
+    };
+    let out = Some(egress.index);
+    let none = || Unreachable::NoDefaultRoute { family, egress: egress.name.clone() };
+    let entry = get(netlink, elsewhere, out, RouteFlags::FibMatch).map_err(|_| none())?;
+    if entry.is_none_or(|entry| entry.header.destination_prefix_length > 0) {
+        return Err(none());
+    }
+    let route = get(netlink, elsewhere, out, RouteFlags::empty()).map_err(|_| none())?;
+    match judge(elsewhere, egress, route.as_ref()).map_err(|_| none())? {
+        gateway if gateway == elsewhere => {
+            Err(Unreachable::NoGateway { family, egress: egress.name.clone() })
+        }
+        gateway => Ok(gateway),
+    }
 }
 
 fn get(

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dataplane::abi::{interface, program_config};
 use dataplane::control::Control;
 use dataplane::interfaces::{self, InterfaceRole};
-use dataplane::pipeline::Pipeline;
+use dataplane::pipeline::{Pipeline, Sizes};
 use dataplane::vni::Vnis;
 use dataplane::{MapName, Pins, lock};
 
@@ -45,7 +45,8 @@ impl Lab {
         );
         let pins = Pins::new(Path::new("/sys/fs/bpf").join(&name));
         pins.prepare().expect("these tests need root and a BPF file system at /sys/fs/bpf");
-        let pipeline = Pipeline::load(config, 64 * 1024, &pins).unwrap();
+        let sizes = Sizes { ring_bytes: 64 * 1024, conntrack_entries: 65536 };
+        let pipeline = Pipeline::load(config, sizes, &pins).unwrap();
         Control::new(&pipeline.map(MapName::CONTROL).unwrap()).unwrap().stamp();
         let egress =
             interface { ifindex: 1, mtu: 1500, mac: [2, 0, 0, 0, 0, 2], ..Default::default() };
