@@ -8,6 +8,7 @@ mod dedup;
 mod delivery;
 mod demo;
 mod differential;
+mod documents;
 mod events;
 mod faults;
 mod fragments;
