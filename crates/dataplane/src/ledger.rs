@@ -15,6 +15,9 @@ use crate::ring::{Fill, Ring};
 use crate::stats::Counters;
 use crate::{MapName, Pins, plain};
 
+/// How often counters are read that don't belong together.
+const ATTEMPTS: u32 = 4;
+
 /// Opened maps that a snapshot is read from.
 pub struct Ledger {
     stats: MapHandle,
@@ -103,11 +106,31 @@ impl Ledger {
         })
     }
 
-    /// Reads all counters. Under traffic they are of slightly different moments.
+    /// Reads all counters. When the ring moved meanwhile they are read again, a few times: so they
+    /// belong together as soon as traffic is at rest. Under traffic they are of slightly different
+    /// moments.
     ///
     /// # Errors
     /// A map can't be read.
     pub fn snapshot(&self) -> Result<Snapshot> {
+        let mut before = self.positions();
+        for _ in 1..ATTEMPTS {
+            let snapshot = self.read()?;
+            let after = self.positions();
+            if after == before {
+                return Ok(snapshot);
+            }
+            before = after;
+        }
+        self.read()
+    }
+
+    /// Where the ring begins and ends.
+    fn positions(&self) -> [u64; 2] {
+        [self.ring.consumer_position(), self.ring.producer_position()]
+    }
+
+    fn read(&self) -> Result<Snapshot> {
         let counters = Counters::read(&self.stats)?;
         let entries = self.entries()?;
         let state: injector_state = read_entry(&self.injector, 0)?;
