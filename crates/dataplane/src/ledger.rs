@@ -131,11 +131,13 @@ impl Ledger {
     }
 
     fn read(&self) -> Result<Snapshot> {
+        // In this order: what was queued when the first was read is in the ring then or in the last.
         let counters = Counters::read(&self.stats)?;
-        let entries = self.entries()?;
         let state: injector_state = read_entry(&self.injector, 0)?;
         let released = released_before(&state, self.ring.consumer_position());
-        Ok(Snapshot::new(&counters, &entries, &state, released, self.ring.fill()))
+        let fill = self.ring.fill();
+        let entries = self.entries()?;
+        Ok(Snapshot::new(&counters, &entries, &state, released, fill))
     }
 
     fn entries(&self) -> Result<Vec<worker_stats>> {

@@ -114,7 +114,7 @@ impl<'lab> Pipeline<'lab> {
     }
 
     /// Waits until at least `packets` packets have reached the program (the host's own, like ARP,
-    /// count, too) and none waits in the ring, and returns the ledger.
+    /// count, too), none waits in the ring, and the sums close; returns the ledger.
     ///
     /// # Errors
     /// It does not get there; the error has the ledger.
@@ -122,7 +122,9 @@ impl<'lab> Pipeline<'lab> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let stats = self.stats()?;
-            if stats["total"].as_u64() >= Some(packets) && stats["in_ring"] == 0 {
+            // A look in the middle of the last frames finds counters of different moments.
+            let at_rest = stats["in_ring"] == 0 && stats["unaccounted"] == 0;
+            if stats["total"].as_u64() >= Some(packets) && at_rest {
                 return Ok(stats);
             }
             if Instant::now() >= deadline {
